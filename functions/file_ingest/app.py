@@ -1,0 +1,5 @@
+"""Reads uploaded files as they arrive in S3."""
+
+from sandkeeper.handlers import IngestHandler
+
+handler = IngestHandler()

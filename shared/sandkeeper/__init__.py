@@ -1,0 +1,3 @@
+"""Sandkeeper: a warm Python sandbox for every chat."""
+
+__version__ = "0.1.0"

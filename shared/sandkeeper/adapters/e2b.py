@@ -1,0 +1,236 @@
+"""Sandboxes of E2B, through its own SDK.
+
+A sandbox is used by the coordinates that its creation returned, so that a warm call asks the control plane
+nothing. The SDK offers no public way to do so; `_attached` is the one place that knows how, and a test holds it
+against the installed version.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from e2b import (
+    AuthenticationException,
+    FileNotFoundException,
+    NotEnoughSpaceException,
+    NotFoundException,
+    RateLimitException,
+    SandboxException,
+    SandboxNotRunningException,
+    TimeoutException,
+)
+from e2b.connection_config import ConnectionConfig
+from e2b.exceptions import ServiceBusyException, is_sandbox_not_found_message
+from e2b_code_interpreter import Sandbox
+from e2b_code_interpreter.models import ExecutionError, OutputMessage, Result
+from packaging.version import Version
+
+from sandkeeper.errors import CapacityExhausted, FileUnusable, NotConfigured, SandboxUnavailable
+from sandkeeper.model import Display, Output, Raised, RunEnd, RunOutcome, SandboxRef, Stream
+from sandkeeper.outputs import CHART, DATA
+from sandkeeper.ports import SandboxGone, SandboxSpec
+
+CONTROL_TIMEOUT_S = 15.0
+"""How long a call of the control plane may take, the SDK's own retries of busy answers included."""
+
+CONNECT_TIMEOUT_S = 5.0
+
+REMEMBERED_SANDBOXES = 256
+
+_MIME_TYPES = {
+    "text": "text/plain",
+    "html": "text/html",
+    "markdown": "text/markdown",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "pdf": "application/pdf",
+    "latex": "text/latex",
+    "json": "application/json",
+    "javascript": "text/javascript",
+    "data": DATA,
+}
+
+_GONE = (NotFoundException, SandboxNotRunningException)
+_BUSY = (RateLimitException, ServiceBusyException)
+_UNREACHABLE = (TimeoutException, SandboxException, httpx.TransportError, OSError)
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    """Turns every error of the SDK into one of ours. Order matters: the SDK's classes overlap."""
+    try:
+        yield
+    except AuthenticationException as error:
+        raise NotConfigured("E2B refuses the API key: set E2B_API_KEY to a valid one") from error
+    except _BUSY as error:
+        raise CapacityExhausted("E2B has no room for more sandboxes just now; try again later") from error
+    except NotEnoughSpaceException as error:
+        raise FileUnusable("the file does not fit into the sandbox; use a smaller one") from error
+    except _GONE as error:
+        raise SandboxGone(str(error)) from error
+    except _UNREACHABLE as error:
+        raise SandboxUnavailable(f"the sandbox cannot be reached: {type(error).__name__}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class E2BAccount:
+    """Where E2B is, and who we are there. URLs are None for E2B's own."""
+
+    api_key: str = field(repr=False)
+    template: str
+    api_url: str | None = None
+    sandbox_url: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Returns what the SDK's calls take, so that it need not look into the environment."""
+        return {
+            "api_key": self.api_key,
+            "api_url": self.api_url,
+            "sandbox_url": self.sandbox_url,
+            "request_timeout": CONTROL_TIMEOUT_S,
+        }
+
+
+class E2BSandboxProvider:
+    """`SandboxProvider` on E2B, or on whatever speaks its protocol."""
+
+    def __init__(self, account: Callable[[], E2BAccount]) -> None:
+        """`account` is asked at each call: its key may have to be fetched first."""
+        self._account = account
+        self._attached_before: OrderedDict[SandboxRef, Sandbox] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def create(self, spec: SandboxSpec) -> SandboxRef:
+        """See `SandboxProvider.create`."""
+        account = self._account()
+        with _our_errors():
+            try:
+                sandbox = Sandbox.create(
+                    account.template,
+                    timeout=_seconds(spec.lifetime),
+                    metadata=dict(spec.metadata),
+                    idempotency_key=spec.idempotency_key,
+                    **account.options,
+                )
+            except NotFoundException as error:
+                raise NotConfigured(f"E2B has no template {account.template!r}: set E2B_TEMPLATE") from error
+        return SandboxRef(
+            sandbox_id=sandbox.sandbox_id,
+            domain=sandbox.sandbox_domain,
+            envd_version=str(sandbox._envd_version),
+            envd_token=sandbox._envd_access_token,
+            traffic_token=sandbox.traffic_access_token,
+        )
+
+    def extend(self, sandbox_id: str, lifetime: timedelta) -> None:
+        """See `SandboxProvider.extend`."""
+        with _our_errors():
+            Sandbox.set_timeout(sandbox_id, _seconds(lifetime), **self._account().options)
+
+    def kill(self, sandbox_id: str) -> None:
+        """See `SandboxProvider.kill`."""
+        with _our_errors():
+            Sandbox.kill(sandbox_id, **self._account().options)
+
+    def run(self, sandbox: SandboxRef, code: str, *, timeout: timedelta) -> RunOutcome:
+        """See `SandboxProvider.run`."""
+        attached = self._attach(sandbox)
+        outputs: list[Output] = []
+        end = RunEnd.FINISHED
+        try:
+            attached.run_code(
+                code,
+                on_stdout=lambda message: outputs.append(_stream(message)),
+                on_stderr=lambda message: outputs.append(_stream(message)),
+                on_result=lambda result: outputs.append(_display(result)),
+                on_error=lambda error: outputs.append(_raised(error)),
+                timeout=timeout.total_seconds(),
+                request_timeout=CONNECT_TIMEOUT_S,
+            )
+        except (SandboxException, httpx.TransportError) as error:
+            end = _end_of(error)
+        return RunOutcome(outputs, end)
+
+    def write_file(self, sandbox: SandboxRef, path: str, content: Iterable[bytes]) -> None:
+        """See `SandboxProvider.write_file`."""
+        with _our_errors():
+            self._attach(sandbox).files.write(path, iter(content))
+
+    def delete_file(self, sandbox: SandboxRef, path: str) -> None:
+        """See `SandboxProvider.delete_file`."""
+        with _our_errors():
+            try:
+                self._attach(sandbox).files.remove(path)
+            except FileNotFoundException:
+                return
+
+    def _attach(self, sandbox: SandboxRef) -> Sandbox:
+        """Returns the SDK's object for these coordinates. Making one costs 2.5 ms, so the latest are kept.
+
+        It holds no connection of its own and no state: the SDK's pool is shared by all.
+        """
+        with self._lock:
+            attached = self._attached_before.pop(sandbox, None) or _attached(sandbox, self._account())
+            self._attached_before[sandbox] = attached
+            if len(self._attached_before) > REMEMBERED_SANDBOXES:
+                self._attached_before.popitem(last=False)
+        return attached
+
+
+def _attached(sandbox: SandboxRef, account: E2BAccount) -> Sandbox:
+    """Returns what `Sandbox.connect` would, without its request: see how the SDK builds it there."""
+    headers = {"E2b-Sandbox-Id": sandbox.sandbox_id, "E2b-Sandbox-Port": str(ConnectionConfig.envd_port)}
+    if sandbox.envd_token is not None:
+        headers["X-Access-Token"] = sandbox.envd_token
+    return Sandbox(
+        sandbox_id=sandbox.sandbox_id,
+        sandbox_domain=sandbox.domain,
+        envd_version=Version(sandbox.envd_version),
+        envd_access_token=sandbox.envd_token,
+        traffic_access_token=sandbox.traffic_token,
+        connection_config=ConnectionConfig(extra_sandbox_headers=headers, **account.options),
+    )
+
+
+def _end_of(error: Exception) -> RunEnd:
+    """Returns how a run ended that the SDK reports as an error, or raises what kept it from starting.
+
+    `run_code` raises one class for a limit that was reached, a sandbox that is gone and one that dies: what they
+    were made from tells them apart.
+    """
+    origin = error.__cause__ or error.__context__ or error
+    if isinstance(origin, httpx.ReadTimeout):
+        return RunEnd.TIMEOUT
+    if isinstance(origin, httpx.ReadError | httpx.RemoteProtocolError | httpx.WriteError):
+        return RunEnd.SANDBOX_LOST
+    if isinstance(error, NotFoundException) or is_sandbox_not_found_message(str(error)):
+        raise SandboxGone(str(error)) from error
+    raise SandboxUnavailable(f"the sandbox cannot be reached: {type(error).__name__}") from error
+
+
+def _seconds(duration: timedelta) -> int:
+    return max(1, round(duration.total_seconds()))
+
+
+def _stream(message: OutputMessage) -> Stream:
+    return Stream("stderr" if message.error else "stdout", message.line)
+
+
+def _raised(error: ExecutionError) -> Raised:
+    return Raised(error.name, error.value, error.traceback)
+
+
+def _display(result: Result) -> Display:
+    """Returns all forms of a result by MIME type; a chart as the data that the kernel read off the plot."""
+    data = {mime: value for name, mime in _MIME_TYPES.items() if (value := result[name]) is not None}
+    chart = getattr(result, "chart", None)
+    if chart is not None:
+        data[CHART] = chart.to_dict()
+    return Display({**data, **(result.extra or {})}, is_main_result=result.is_main_result)

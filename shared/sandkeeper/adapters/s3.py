@@ -1,0 +1,80 @@
+"""Contents of files in one S3 bucket."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, unquote
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sandkeeper.errors import FileNotFound, NotConfigured, StoreUnavailable
+from sandkeeper.model import ChatKey, UploadTicket
+
+CHUNK_BYTES = 1024 * 1024
+UPLOAD_WITHIN_S = 900
+
+MISSING = ("NoSuchKey", "404")
+TO_BE_MENDED = ("NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+"""S3's error codes that a deployment has to mend. All others may pass: `StoreUnavailable`."""
+
+
+def object_key(key: ChatKey, file_id: str) -> str:
+    """Returns where a file's content lies. The prefixes keep `.` and `..` from being path segments."""
+    return f"files/o={quote(key.owner, safe='')}/c={key.chat_id}/{file_id}"
+
+
+def file_at(object_key: str) -> tuple[ChatKey, str] | None:
+    """Returns the chat and the file id of an object's key, None for an object that is not a chat's file."""
+    match object_key.split("/"):
+        case ["files", owner, chat, file_id] if owner.startswith("o=") and chat.startswith("c="):
+            return ChatKey(unquote(owner[2:]), chat[2:]), file_id
+    return None
+
+
+@contextmanager
+def _our_errors(bucket: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in MISSING:
+            raise FileNotFound("the file has no content") from error
+        kind = NotConfigured if code in TO_BE_MENDED else StoreUnavailable
+        raise kind(f"the bucket {bucket!r} (BUCKET_NAME) answers {code}") from error
+    except BotoCoreError as error:
+        raise StoreUnavailable(f"the bucket {bucket!r} cannot be reached: {type(error).__name__}") from error
+
+
+class S3FileContents:
+    """`FileContents` in an S3 bucket."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def presign_upload(self, key: ChatKey, file_id: str, *, max_bytes: int, content_type: str) -> UploadTicket:
+        """See `FileContents.presign_upload`. S3 itself refuses another key, type or a larger size."""
+        with _our_errors(self._bucket):
+            presigned = self._client.generate_presigned_post(
+                self._bucket,
+                object_key(key, file_id),
+                Fields={"Content-Type": content_type},
+                Conditions=[{"Content-Type": content_type}, ["content-length-range", 0, max_bytes]],
+                ExpiresIn=UPLOAD_WITHIN_S,
+            )
+        return UploadTicket(presigned["url"], presigned["fields"])
+
+    def read(self, key: ChatKey, file_id: str) -> Iterator[bytes]:
+        """See `FileContents.read`."""
+        with _our_errors(self._bucket):
+            reply = self._client.get_object(Bucket=self._bucket, Key=object_key(key, file_id))
+        return self._chunks(reply["Body"])
+
+    def _chunks(self, body: Any) -> Iterator[bytes]:
+        with _our_errors(self._bucket), body:
+            yield from body.iter_chunks(CHUNK_BYTES)
+
+    def delete(self, key: ChatKey, file_id: str) -> None:
+        """See `FileContents.delete`."""
+        with _our_errors(self._bucket):
+            self._client.delete_object(Bucket=self._bucket, Key=object_key(key, file_id))

@@ -1,0 +1,38 @@
+"""The Lambda handlers that no HTTP request reaches: parse the event, call the service, answer."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import unquote_plus
+
+from sandkeeper.wiring import CleanupWiring, IngestWiring
+
+
+class CleanupHandler:
+    """Answers the scheduler's tick, and `{"all": true}`, the forced cleanup of every session of the stack."""
+
+    def __init__(self) -> None:
+        self._wiring = CleanupWiring()
+
+    def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+        """Returns what was done: counts of `ended`, `skipped` and `failed` sessions, and `complete`."""
+        report = self._wiring.cleanup(
+            everything=event.get("all") is True,
+            time_left_s=lambda: context.get_remaining_time_in_millis() / 1000,
+        )
+        return asdict(report)
+
+
+class IngestHandler:
+    """Answers S3's `ObjectCreated` events for chats' files."""
+
+    def __init__(self) -> None:
+        self._wiring = IngestWiring()
+
+    def __call__(self, event: Mapping[str, Any], _: Any) -> dict[str, int]:
+        """Reads every file that the event names. Raises when the store fails, so that Lambda repeats it."""
+        keys = (unquote_plus(record["s3"]["object"]["key"]) for record in event.get("Records", ()))
+        files = [file for key in keys if (file := self._wiring.file_at(key)) is not None]
+        for key, file_id in files:
+            self._wiring.ingest(key, file_id)
+        return {"files": len(files)}

@@ -1,0 +1,1 @@
+"""The HTTP face of the services: wire schemas, routes, authentication, problem replies."""

@@ -1,0 +1,94 @@
+"""The application, the same under Mangum in Lambda and under uvicorn at home."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sandkeeper import __version__
+from sandkeeper.errors import SandkeeperError
+from sandkeeper.http import problems, routes
+from sandkeeper.http.problems import Problem
+from sandkeeper.wiring import ApiWiring, new_ulid
+
+DESCRIPTION = """\
+Every chat has its own warm Python sandbox: variables, dataframes and files survive from call to call.
+
+Durations are milliseconds, sizes bytes, times ISO 8601 in UTC. Errors are `application/problem+json`.
+"""
+
+
+def create_app(wiring: ApiWiring) -> FastAPI:
+    """Returns the application over these services. It reads no environment until the first request."""
+    app = FastAPI(
+        title="Sandkeeper",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.wiring = wiring
+    app.include_router(routes.public)
+    app.include_router(routes.gated)
+    app.add_exception_handler(SandkeeperError, problems.of_ours)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, problems.of_validation)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, problems.of_http)  # type: ignore[arg-type]
+    app.add_middleware(RequestContext, wiring=wiring)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+class RequestContext:
+    """Gives every request its id, and every unexpected error a reply that says nothing of its inside."""
+
+    def __init__(self, app: ASGIApp, wiring: ApiWiring) -> None:
+        self._app = app
+        self._wiring = wiring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if started:
+                raise
+            self._wiring.journal.failed(error)
+            await problems.of_unexpected(Request(scope))(scope, receive, send_with_id)
+
+
+def _request_id(scope: Scope) -> str:
+    """Returns Lambda's own request id, so that a reply leads to its log lines; a ULID elsewhere."""
+    context = scope.get("aws.context")
+    return str(context.aws_request_id) if context is not None else new_ulid()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Returns the OpenAPI document, with the problem schema that the routes refer to."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document["components"]["schemas"]
+        schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schemas["Problem"].pop("$defs")
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,65 @@
+"""What stands before every route but health: who is calling, and is the body one that we read at all?
+
+It works before the body is parsed, so that a stranger's call does nothing, whatever it carries.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from sandkeeper.errors import PayloadTooLarge, Unauthenticated
+
+MAX_BODY_BYTES = 1_000_000
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class GatedRoute(APIRoute):
+    """A route whose caller is known: `request.state.owner`."""
+
+    def get_route_handler(self) -> Handler:
+        """Returns the route's handler behind the gate."""
+        handle = super().get_route_handler()
+
+        async def gated(request: Request) -> Response:
+            authenticate = request.app.state.wiring.authenticate
+            request.state.owner = await run_in_threadpool(authenticate, _bearer_token(request))
+            if request.method == "POST":
+                _require_json(request)
+                await _read_bounded(request)
+            return await handle(request)
+
+        return gated
+
+
+def _bearer_token(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("send credentials as `Authorization: Bearer <API key or token>`")
+    return token.strip()
+
+
+def _require_json(request: Request) -> None:
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise HTTPException(415, f"the body's content type is {content_type!r}; send application/json")
+
+
+async def _read_bounded(request: Request) -> None:
+    """Reads the body, and stops reading it at the limit. It is then kept for the route."""
+    declared = request.headers.get("content-length", "")
+    size = int(declared) if declared.isdecimal() else 0
+    body = bytearray()
+    if size <= MAX_BODY_BYTES:
+        async for chunk in request.stream():
+            body += chunk
+            size = len(body)
+            if size > MAX_BODY_BYTES:
+                break
+    if size > MAX_BODY_BYTES:
+        raise PayloadTooLarge(f"the body has more than {MAX_BODY_BYTES} bytes; send less at once")
+    request._body = bytes(body)

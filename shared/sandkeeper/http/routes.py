@@ -1,0 +1,112 @@
+"""The endpoints. Each parses, calls one service, and answers."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Security
+from fastapi.security import HTTPBearer
+
+from sandkeeper import __version__
+from sandkeeper.http.gate import GatedRoute
+from sandkeeper.http.problems import documented
+from sandkeeper.http.schemas import (
+    MAX_TIMEOUT_MS,
+    ChatId,
+    ExecuteReply,
+    ExecuteRequest,
+    FileId,
+    FileList,
+    FileRequest,
+    FileSchema,
+    Health,
+    RegisteredFile,
+    StatusReply,
+    UploadSchema,
+)
+from sandkeeper.model import ChatKey
+from sandkeeper.services.execute import RunRequest
+from sandkeeper.wiring import ApiWiring
+
+bearer = HTTPBearer(auto_error=False, description="An API key `sk_…`, or a JWT. The gate checks it.")
+gated = APIRouter(route_class=GatedRoute, dependencies=[Security(bearer)])
+public = APIRouter()
+
+
+def _wiring(request: Request) -> ApiWiring:
+    wiring: ApiWiring = request.app.state.wiring
+    return wiring
+
+
+def _chat_in_query(request: Request, chat_id: Annotated[ChatId, Query(alias="chatId")]) -> ChatKey:
+    return ChatKey(request.state.owner, chat_id)
+
+
+def _chat_in_path(request: Request, chat_id: Annotated[ChatId, Path(alias="chatId")]) -> ChatKey:
+    return ChatKey(request.state.owner, chat_id)
+
+
+Wired = Annotated[ApiWiring, Depends(_wiring)]
+QueriedChat = Annotated[ChatKey, Depends(_chat_in_query)]
+Chat = Annotated[ChatKey, Depends(_chat_in_path)]
+FileInPath = Annotated[FileId, Path(alias="fileId")]
+
+
+@public.get("/api/health", tags=["health"])
+def health() -> Health:
+    """Tells that the service is up, and no more."""
+    return Health(status="ok", version=__version__)
+
+
+@gated.post("/api/jupyter/execute", tags=["execute"], responses=documented(404, 409, 413, 415, 422))
+def execute(request: Request, body: ExecuteRequest, wiring: Wired) -> ExecuteReply:
+    """Runs Python in the chat's sandbox, which is created on first use and keeps its variables and files."""
+    default_ms = min(wiring.settings.e2b_sandbox_timeout, MAX_TIMEOUT_MS)
+    reply = wiring.execute(
+        RunRequest(
+            key=ChatKey(request.state.owner, body.chat_id),
+            code=body.code,
+            file_ids=body.file_ids,
+            limit=timedelta(milliseconds=body.timeout_ms or default_ms),
+            on_busy=body.on_busy,
+        )
+    )
+    return ExecuteReply.of(reply)
+
+
+@gated.get("/api/jupyter/execute", tags=["execute"], responses=documented(422))
+def status(chat: QueriedChat, wiring: Wired) -> StatusReply:
+    """Tells whether the chat has a live session; one that has none is no error."""
+    return StatusReply.of(wiring.sessions.info(chat))
+
+
+@gated.delete("/api/jupyter/execute", tags=["execute"], status_code=204, responses=documented(422))
+def close(chat: QueriedChat, wiring: Wired) -> None:
+    """Closes the chat's session and its sandbox; a chat that has none is as good as closed."""
+    wiring.sessions.close(chat)
+
+
+@gated.post("/api/chats/{chatId}/files", tags=["files"], status_code=201, responses=documented(413, 415, 422, 429))
+def register_file(chat: Chat, body: FileRequest, wiring: Wired) -> RegisteredFile:
+    """Registers a file, and returns where to upload its content straight to S3."""
+    record, ticket = wiring.files.register(
+        chat, file_name=body.file_name, size_bytes=body.size, content_type=body.content_type
+    )
+    return RegisteredFile(file_id=record.file_id, path=record.path, upload=UploadSchema.of(ticket))
+
+
+@gated.get("/api/chats/{chatId}/files", tags=["files"], responses=documented(422))
+def list_files(chat: Chat, wiring: Wired) -> FileList:
+    """Returns the chat's files, oldest first."""
+    return FileList(files=[FileSchema.of(record) for record in wiring.files.of_chat(chat)])
+
+
+@gated.get("/api/chats/{chatId}/files/{fileId}", tags=["files"], responses=documented(404, 422))
+def get_file(chat: Chat, file_id: FileInPath, wiring: Wired) -> FileSchema:
+    """Returns the file, and what it holds once it has been read."""
+    return FileSchema.of(wiring.files.get(chat, file_id))
+
+
+@gated.delete("/api/chats/{chatId}/files/{fileId}", tags=["files"], status_code=204, responses=documented(404, 422))
+def delete_file(chat: Chat, file_id: FileInPath, wiring: Wired) -> None:
+    """Deletes the file: from S3, from the chat, and from the live sandbox."""
+    wiring.files.delete(chat, file_id)

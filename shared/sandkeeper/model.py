@@ -1,0 +1,260 @@
+"""The values that Sandkeeper speaks of. Frozen, and without I/O.
+
+Times are aware UTC with millisecond precision, because that is what a row keeps.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal
+
+HOME = "/home/user"
+"""The home directory of a sandbox: a kernel's working directory, and where a chat's files are put."""
+
+CHAT_ID_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
+MAX_CODE_CHARS = 50_000
+
+Clock = Callable[[], datetime]
+"""Returns now. Passed in everywhere, so that tests decide what time it is."""
+
+NewId = Callable[[], str]
+"""Returns an identifier that was never returned before (a ULID outside tests)."""
+
+
+def utc_now() -> datetime:
+    """Returns the current time in UTC, cut to whole milliseconds."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatKey:
+    """One chat of one owner. The owner is part of every address, so no filter can leak across owners."""
+
+    owner: str
+    chat_id: str
+
+
+# ── Sessions ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SessionState(StrEnum):
+    """What a session's row says: `creating` → `ready` → `closing` → `closed`, and round again."""
+
+    CREATING = "creating"
+    READY = "ready"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class EndReason(StrEnum):
+    """Why a session's sandbox is no more."""
+
+    CLOSED = "closed"
+    """A caller closed it: state was given up knowingly."""
+    EXPIRED = "expired"
+    """Nobody used it for the session timeout."""
+    SANDBOX_LOST = "sandbox_lost"
+    """The sandbox vanished before its time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxRef:
+    """All that is needed to talk to a running sandbox without asking E2B's control plane first."""
+
+    sandbox_id: str
+    domain: str | None
+    envd_version: str
+    envd_token: str | None = field(default=None, repr=False)
+    traffic_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A chat's session, as its row tells it.
+
+    `claim_id` names the one sandbox that this generation may have: it is drawn when a generation
+    begins, survives the take-over of a dead creator's claim, and makes the sandbox's creation idempotent.
+    """
+
+    key: ChatKey
+    state: SessionState
+    generation: int
+    claim_id: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    claim_until: datetime | None = None
+    """While `creating` or `closing`: until when others leave that work to whoever began it."""
+    sandbox: SandboxRef | None = None
+    sandbox_until: datetime | None = None
+    """E2B's own deadline for the sandbox, as last set."""
+    run_id: str | None = None
+    run_until: datetime | None = None
+    """The busy lease: who is running code, and when that is taken for dead."""
+    run_count: int = 0
+    hydrated: Mapping[str, str] = field(default_factory=dict)
+    """File id → path, for the files that the sandbox has."""
+    predecessor_id: str | None = None
+    """While `creating`: the sandbox of the generation before, still to be killed."""
+    end_reason: EndReason | None = None
+    """Why the generation before this one ended; once `closing` or `closed`, why this one did."""
+
+    @property
+    def status(self) -> "SessionStatus":
+        """Returns what a caller is told: is the state of earlier calls there?
+
+        Until a run has been completed in it a session counts as fresh: whoever created it may have died
+        before telling anybody.
+        """
+        if self.run_count:
+            return "reused"
+        return "new" if self.reset_reason is None else "recreated"
+
+    @property
+    def reset_reason(self) -> EndReason | None:
+        """Returns why earlier state is gone; None when there was none, or a caller gave it up knowingly."""
+        return None if self.run_count or self.end_reason is EndReason.CLOSED else self.end_reason
+
+    def is_live(self, now: datetime) -> bool:
+        """Returns whether the session has a sandbox that a caller may count on."""
+        return self.state is SessionState.READY and self.expires_at > now
+
+    def is_busy(self, now: datetime) -> bool:
+        """Returns whether another call is running code, and is not taken for dead."""
+        return self.run_until is not None and self.run_until > now
+
+    def is_claimed(self, now: datetime) -> bool:
+        """Returns whether somebody is creating or closing it, and is not taken for dead."""
+        transient = self.state in (SessionState.CREATING, SessionState.CLOSING)
+        return transient and self.claim_until is not None and self.claim_until > now
+
+
+SessionStatus = Literal["new", "reused", "recreated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetimes:
+    """How long things last. Durations are in milliseconds where they come from settings."""
+
+    session_timeout: timedelta
+    """A session ends this long after its last use."""
+    claim_window: timedelta = timedelta(seconds=30)
+    """A creator or closer that takes longer is taken for dead."""
+    sandbox_slack: timedelta = timedelta(minutes=5)
+    """E2B's deadline lies this far behind the session's end, so that most calls need not move it."""
+    lease_margin: timedelta = timedelta(seconds=15)
+    """A run is taken for dead this long after its own limit."""
+    tombstone: timedelta = timedelta(days=30)
+    """How long a closed session is remembered, so that its next caller learns of the loss."""
+
+
+# ── Files ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class FileStatus(StrEnum):
+    """`pending` until its content has been read; then `ready`, or `failed` with a reason."""
+
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """What is known of a chat's file. `size_bytes` is as declared, then as measured."""
+
+    key: ChatKey
+    file_id: str
+    name: str
+    path: str
+    size_bytes: int
+    content_type: str
+    created_at: datetime
+    status: FileStatus = FileStatus.PENDING
+    reason: str | None = None
+    headers: Sequence[str] | None = None
+    row_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReading:
+    """What reading a file's content gave. A file that is no table has no headers and no rows."""
+
+    size_bytes: int
+    headers: Sequence[str] | None = None
+    row_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadTicket:
+    """A presigned POST: send `fields` and then the file, as multipart form data, to `url`."""
+
+    url: str
+    fields: Mapping[str, str] = field(repr=False)
+
+
+# ── Runs ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Text that a program wrote to stdout or stderr."""
+
+    name: Literal["stdout", "stderr"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """One displayed object in every form that the kernel gave: MIME type → text, base64 or JSON value."""
+
+    data: Mapping[str, Any]
+    is_main_result: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An exception that the program did not catch. The traceback may carry ANSI colours."""
+
+    name: str
+    value: str
+    traceback: str
+
+
+Output = Stream | Display | Raised
+
+
+class RunEnd(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    """By itself, with or without an exception."""
+    TIMEOUT = "timeout"
+    """At its limit: the kernel was interrupted and keeps its variables."""
+    SANDBOX_LOST = "sandbox_lost"
+    """The connection broke while code was running: how far it came is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What a run gave, in the order in which it appeared, also when it did not finish."""
+
+    outputs: Sequence[Output]
+    end: RunEnd
+
+
+# ── API keys ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key as it is stored: by the SHA-256 of its token, never the token itself."""
+
+    token_hash: str
+    owner: str
+    name: str
+    created_at: datetime
+    last_used_day: str | None = None
+    """ISO date; written at most once a day."""

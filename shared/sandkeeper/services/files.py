@@ -1,0 +1,141 @@
+"""A chat's files: take uploads in, tell what they hold, let them go."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from sandkeeper.errors import FileNotFound, InvalidRequest, QuotaExceeded, SandkeeperError
+from sandkeeper.model import HOME, ChatKey, Clock, FileRecord, NewId, UploadTicket
+from sandkeeper.ports import (
+    FileCatalog,
+    FileContents,
+    Journal,
+    SandboxGone,
+    SandboxProvider,
+    SessionStore,
+)
+
+MAX_NAME_BYTES = 200
+"""Leaves room for a `-2` within the 255 bytes that file systems allow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileLimits:
+    """What a chat may hold."""
+
+    max_bytes: int
+    max_files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """Registers uploads, describes and deletes files."""
+
+    catalog: FileCatalog
+    contents: FileContents
+    sessions: SessionStore
+    sandboxes: SandboxProvider
+    limits: FileLimits
+    clock: Clock
+    new_id: NewId
+    journal: Journal
+
+    def register(
+        self, key: ChatKey, *, file_name: str, size_bytes: int, content_type: str
+    ) -> tuple[FileRecord, UploadTicket]:
+        """Returns a `pending` file and the ticket to upload its content with.
+
+        A name that the chat has already gives a path of its own: `name-2.csv`.
+        """
+        name = clean_name(file_name)
+        if size_bytes > self.limits.max_bytes:
+            raise InvalidRequest(
+                f"size {size_bytes!r} is over the limit of {self.limits.max_bytes} bytes a file; split the file"
+            )
+        existing = self.catalog.of_chat(key)
+        if len(existing) >= self.limits.max_files:
+            raise QuotaExceeded(
+                f"chat {key.chat_id!r} has {len(existing)} files, which is the limit; delete one first"
+            )
+        record = self._add(key, name, size_bytes, content_type, {file.path for file in existing})
+        ticket = self.contents.presign_upload(key, record.file_id, max_bytes=size_bytes, content_type=content_type)
+        return record, ticket
+
+    def _add(self, key: ChatKey, name: str, size_bytes: int, content_type: str, taken: set[str]) -> FileRecord:
+        """Adds a record under the first free path; a racing upload of the same name takes the next one."""
+        for path in _paths(name):
+            if path in taken:
+                continue
+            record = FileRecord(
+                key=key,
+                file_id=self.new_id(),
+                name=name,
+                path=path,
+                size_bytes=size_bytes,
+                content_type=content_type,
+                created_at=self.clock(),
+            )
+            if self.catalog.add(record):
+                return record
+        raise AssertionError("unreachable: there is always another path")
+
+    def of_chat(self, key: ChatKey) -> Sequence[FileRecord]:
+        """Returns the chat's files, oldest first."""
+        return self.catalog.of_chat(key)
+
+    def get(self, key: ChatKey, file_id: str) -> FileRecord:
+        """Returns the file. Raises `FileNotFound`."""
+        record = self.catalog.get(key, file_id)
+        if record is None:
+            raise FileNotFound(f"chat {key.chat_id!r} has no file {file_id!r}; list its files to see their ids")
+        return record
+
+    def delete(self, key: ChatKey, file_id: str) -> None:
+        """Removes the file from the chat, its content from the store, and its copy from the live sandbox.
+
+        The record goes last: when anything before fails, the same call again finishes the work.
+        """
+        record = self.get(key, file_id)
+        self._delete_copy(record)
+        self.contents.delete(key, file_id)
+        self.catalog.delete(record)
+
+    def _delete_copy(self, record: FileRecord) -> None:
+        session = self.sessions.read(record.key)
+        if session is None or session.sandbox is None or not session.is_live(self.clock()):
+            return
+        if record.file_id not in session.hydrated:
+            return
+        try:
+            self.sandboxes.delete_file(session.sandbox, record.path)
+        except SandboxGone:
+            return
+        except SandkeeperError as error:
+            self.journal.note("file.copy_not_deleted", error=type(error).__name__)
+
+
+def clean_name(file_name: str) -> str:
+    """Returns the name as the user gave it, less path parts and control characters.
+
+    Raises `InvalidRequest` when nothing usable is left, or when it is too long.
+    """
+    last = re.split(r"[/\\]", file_name)[-1]
+    name = "".join(c for c in last if unicodedata.category(c) not in ("Cc", "Cf", "Cs")).strip()
+    if name in ("", ".", ".."):
+        raise InvalidRequest(f"fileName {file_name!r} has no name in it; give one such as 'data.csv'")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidRequest(f"fileName is longer than {MAX_NAME_BYTES} bytes; shorten it")
+    return name
+
+
+def _paths(name: str) -> Iterator[str]:
+    """Yields `/home/user/name.csv`, then `name-2.csv`, `name-3.csv` …"""
+    yield f"{HOME}/{name}"
+    pure = PurePosixPath(name)
+    stem, suffix = (pure.stem, pure.suffix) if pure.suffix != name else (name, "")
+    number = 2
+    while True:
+        yield f"{HOME}/{stem}-{number}{suffix}"
+        number += 1

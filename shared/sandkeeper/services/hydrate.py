@@ -1,0 +1,68 @@
+"""Put a chat's files into its sandbox before code runs there."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from sandkeeper.errors import FileNotFound, FileNotReady, FileUnusable
+from sandkeeper.model import ChatKey, FileRecord, FileStatus, SandboxRef
+from sandkeeper.ports import FileCatalog, FileContents, SandboxProvider
+
+
+@dataclass(frozen=True, slots=True)
+class Hydrate:
+    """Streams files from the contents' store to a sandbox, several at a time, in bounded memory."""
+
+    catalog: FileCatalog
+    contents: FileContents
+    sandboxes: SandboxProvider
+    beside: Executor
+
+    def ready(self, key: ChatKey) -> Sequence[FileRecord]:
+        """Returns all files of the chat that can be used."""
+        return [record for record in self.catalog.of_chat(key) if record.status is FileStatus.READY]
+
+    def named(self, key: ChatKey, file_ids: Sequence[str]) -> Sequence[FileRecord]:
+        """Returns the files of these ids, in this order.
+
+        Raises `FileNotFound`, `FileNotReady` or `FileUnusable` for the first that cannot be used.
+        """
+        known = {record.file_id: record for record in self.catalog.of_chat(key)} if file_ids else {}
+        return [_usable(known.get(file_id), file_id, key) for file_id in dict.fromkeys(file_ids)]
+
+    def fill(self, sandbox: SandboxRef, files: Sequence[FileRecord], *, have: Mapping[str, str]) -> dict[str, str]:
+        """Puts the files into the sandbox that it does not `have` yet, and returns what it has then.
+
+        Raises the first error, once all transfers have ended.
+        """
+        missing = [file for file in files if file.file_id not in have]
+        transfers = [self.beside.submit(self._put, sandbox, file) for file in missing]
+        errors = [error for error in (transfer.exception() for transfer in transfers) if error]
+        if errors:
+            raise errors[0]
+        return {**have, **{file.file_id: file.path for file in missing}}
+
+    def _put(self, sandbox: SandboxRef, file: FileRecord) -> None:
+        try:
+            content = self.contents.read(file.key, file.file_id)
+        except FileNotFound as error:
+            raise FileUnusable(
+                f"the content of file {file.file_id!r} ({file.name!r}) is gone; delete it and upload it again"
+            ) from error
+        self.sandboxes.write_file(sandbox, file.path, content)
+
+
+def _usable(record: FileRecord | None, file_id: str, key: ChatKey) -> FileRecord:
+    if record is None:
+        raise FileNotFound(f"chat {key.chat_id!r} has no file {file_id!r}; list its files to see their ids")
+    match record.status:
+        case FileStatus.READY:
+            return record
+        case FileStatus.PENDING:
+            raise FileNotReady(
+                f"file {file_id!r} ({record.name!r}) has not been uploaded and read yet; try again in a moment"
+            )
+        case FileStatus.FAILED:
+            raise FileUnusable(
+                f"file {file_id!r} ({record.name!r}) cannot be used: {record.reason}; upload it again"
+            )

@@ -1,0 +1,79 @@
+"""One frozen settings model per function. A field's environment variable is its name in capitals.
+
+Locally and in the cloud the same code runs: only these values differ.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from sandkeeper.errors import NotConfigured
+
+MaybeText = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+"""An empty variable is as good as none: templates cannot leave a variable out."""
+
+
+class Settings(BaseModel):
+    """What all functions share. Attributes ending in `_timeout` are milliseconds, as their variables are."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    table_name: str = Field(min_length=1)
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """Returns the settings. Raises `NotConfigured`, which names the variables that are missing or wrong."""
+        names = {name.upper(): name for name in cls.model_fields}
+        given = {names[key]: value for key, value in environment.items() if key in names}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}" for problem in error.errors()
+            )
+            raise NotConfigured(f"the function's environment is not usable: {wrong}") from error
+
+
+class SandboxSettings(Settings):
+    """What a function needs that talks to E2B."""
+
+    stack_name: str = Field(min_length=1, max_length=64)
+    e2b_api_key: MaybeText = Field(default=None, repr=False)
+    e2b_api_key_secret_id: MaybeText = None
+    """The Secrets Manager secret that holds the key, where `e2b_api_key` is not given."""
+    e2b_api_url: MaybeText = None
+    e2b_sandbox_url: MaybeText = None
+    e2b_template: str = "code-interpreter-v1"
+    e2b_session_timeout: int = Field(default=1_800_000, ge=60_000, le=82_800_000)
+
+    @property
+    def session_timeout(self) -> timedelta:
+        """Returns how long a session lives after its last use."""
+        return timedelta(milliseconds=self.e2b_session_timeout)
+
+
+class ApiSettings(SandboxSettings):
+    """The API function's settings."""
+
+    bucket_name: str = Field(min_length=1)
+    e2b_sandbox_timeout: int = Field(default=60_000, ge=1_000, le=3_600_000)
+    """The limit of a run whose request names none."""
+    jwt_issuer: MaybeText = None
+    jwt_audience: MaybeText = None
+    jwt_jwks_url: MaybeText = None
+    jwt_secret: MaybeText = Field(default=None, repr=False)
+    jwt_secret_id: MaybeText = None
+    max_file_bytes: int = Field(default=104_857_600, ge=1)
+    max_files_per_chat: int = Field(default=50, ge=1)
+
+
+class CleanupSettings(SandboxSettings):
+    """The cleanup function's settings."""
+
+
+class IngestSettings(Settings):
+    """The file-ingest function's settings."""
+
+    bucket_name: str = Field(min_length=1)

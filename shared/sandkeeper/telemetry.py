@@ -1,0 +1,31 @@
+"""Log lines and metrics of a function, through Powertools: structured JSON, and metrics as EMF in the log.
+
+What goes in: ids, sizes, durations, states. What never does: code, file names and contents, tokens.
+"""
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+_UNITS = {"ms": MetricUnit.Milliseconds, "size_bytes": MetricUnit.Bytes}
+
+
+class LambdaJournal:
+    """`Journal` that writes one log line, and one metrics record, per event."""
+
+    def __init__(self) -> None:
+        self._logger = Logger()
+
+    def note(self, event: str, **facts: str | int | float) -> None:
+        """See `Journal.note`. Numbers become metrics `<Event><Fact>`; the event itself counts as 1."""
+        self._logger.info(event, extra=dict(facts))
+        name = "".join(part.capitalize() for part in event.replace("_", ".").split("."))
+        metrics = EphemeralMetrics()
+        metrics.add_metric(name, MetricUnit.Count, 1)
+        for fact, value in facts.items():
+            if isinstance(value, int | float):
+                metrics.add_metric(name + fact.title().replace("_", ""), _UNITS.get(fact, MetricUnit.Count), value)
+        metrics.flush_metrics(raise_on_empty_metrics=False)
+
+    def failed(self, error: BaseException) -> None:
+        """Logs an error that nobody expected, with its stack: where it happened, never with what values."""
+        self._logger.error("unexpected.error", extra={"error": type(error).__name__}, exc_info=error)

@@ -1,0 +1,278 @@
+"""The composition root: the only importer of adapters.
+
+Everything is made when it is first needed, so that a function pays for nothing it does not use, and nothing
+unique or connected exists before a snapshot of it is taken.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sandkeeper.errors import NotConfigured
+from sandkeeper.model import ApiKey, ChatKey, Lifetimes, utc_now
+from sandkeeper.ports import (
+    ApiKeyStore,
+    FileCatalog,
+    FileContents,
+    SandboxProvider,
+    SessionStore,
+    TokenVerifier,
+)
+from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, SandboxSettings, Settings
+
+if TYPE_CHECKING:
+    from sandkeeper.adapters.dynamodb import Table
+    from sandkeeper.services.auth import Authenticate
+    from sandkeeper.services.cleanup import Cleanup
+    from sandkeeper.services.execute import Execute
+    from sandkeeper.services.files import Files
+    from sandkeeper.services.hydrate import Hydrate
+    from sandkeeper.services.ingest import Ingest
+    from sandkeeper.services.sessions import Sessions
+    from sandkeeper.telemetry import LambdaJournal
+
+THREADS = 32
+"""For what runs beside a call: mostly waiting for other machines."""
+
+
+def new_ulid() -> str:
+    """Returns a fresh ULID: unique, and in the order of time."""
+    from ulid import ULID  # noqa: PLC0415 - see the module's docstring
+
+    return str(ULID())
+
+
+def _client(service: str) -> Any:
+    """Returns a boto3 client with bounded waits: one call of ours must fit into 28 s, retries included."""
+    import boto3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    return boto3.client(
+        service,
+        config=Config(
+            connect_timeout=2,
+            read_timeout=10,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=THREADS,
+            tcp_keepalive=True,
+        ),
+    )
+
+
+class _Tables:
+    """The stores on the one table."""
+
+    settings: Settings
+
+    @cached_property
+    def journal(self) -> "LambdaJournal":
+        """The function's log and metrics."""
+        from sandkeeper.telemetry import LambdaJournal  # noqa: PLC0415
+
+        return LambdaJournal()
+
+    @cached_property
+    def table(self) -> "Table":
+        """The one table."""
+        from sandkeeper.adapters.dynamodb import Table  # noqa: PLC0415
+
+        return Table(_client("dynamodb"), self.settings.table_name)
+
+    @cached_property
+    def catalog(self) -> FileCatalog:
+        """The records of files."""
+        from sandkeeper.adapters.dynamodb import DynamoFileCatalog  # noqa: PLC0415
+
+        return DynamoFileCatalog(self.table)
+
+    @cached_property
+    def beside(self) -> ThreadPoolExecutor:
+        """The threads for what runs beside a call."""
+        return ThreadPoolExecutor(THREADS, thread_name_prefix="beside")
+
+
+class _Sandboxes(_Tables):
+    """What also talks to E2B."""
+
+    settings: SandboxSettings
+
+    @cached_property
+    def store(self) -> SessionStore:
+        """The rows of sessions."""
+        from sandkeeper.adapters.dynamodb import DynamoSessionStore  # noqa: PLC0415
+
+        return DynamoSessionStore(self.table)
+
+    @cached_property
+    def sandboxes(self) -> SandboxProvider:
+        """E2B's sandboxes."""
+        from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider  # noqa: PLC0415
+
+        settings = self.settings
+        return E2BSandboxProvider(
+            lambda: E2BAccount(
+                api_key=self.e2b_api_key,
+                template=settings.e2b_template,
+                api_url=settings.e2b_api_url,
+                sandbox_url=settings.e2b_sandbox_url,
+            )
+        )
+
+    @cached_property
+    def e2b_api_key(self) -> str:
+        """The key to E2B: given directly, or read once from its secret."""
+        settings = self.settings
+        if settings.e2b_api_key:
+            return settings.e2b_api_key
+        if settings.e2b_api_key_secret_id:
+            return _secret(settings.e2b_api_key_secret_id, "E2B_API_KEY_SECRET_ID")
+        raise NotConfigured(
+            "there is no key to E2B: set E2B_API_KEY, or E2B_API_KEY_SECRET_ID to the secret that holds it"
+        )
+
+    @cached_property
+    def sessions(self) -> "Sessions":
+        """The session protocol."""
+        from sandkeeper.services.sessions import Sessions  # noqa: PLC0415
+
+        return Sessions(
+            store=self.store,
+            sandboxes=self.sandboxes,
+            lifetimes=Lifetimes(session_timeout=self.settings.session_timeout),
+            stack=self.settings.stack_name,
+            clock=utc_now,
+            new_id=new_ulid,
+        )
+
+
+class ApiWiring(_Sandboxes):
+    """What the API serves. The environment is read at the first request."""
+
+    @cached_property
+    def settings(self) -> ApiSettings:  # type: ignore[override]
+        """The function's environment."""
+        return ApiSettings.read(os.environ)
+
+    @cached_property
+    def contents(self) -> FileContents:
+        """The bytes of files."""
+        from sandkeeper.adapters.s3 import S3FileContents  # noqa: PLC0415
+
+        return S3FileContents(_client("s3"), self.settings.bucket_name)
+
+    @cached_property
+    def keys(self) -> ApiKeyStore:
+        """The API keys."""
+        from sandkeeper.adapters.dynamodb import DynamoApiKeyStore  # noqa: PLC0415
+
+        return DynamoApiKeyStore(self.table)
+
+    @cached_property
+    def authenticate(self) -> "Authenticate":
+        """Bearer token → owner."""
+        from sandkeeper.services.auth import Authenticate  # noqa: PLC0415
+
+        return Authenticate(self.keys, self.tokens, utc_now)
+
+    @cached_property
+    def tokens(self) -> TokenVerifier | None:
+        """The verifier of JSON Web Tokens, where the deployment takes them."""
+        settings = self.settings
+        if not (settings.jwt_jwks_url or settings.jwt_secret or settings.jwt_secret_id):
+            return None
+        from sandkeeper.adapters import jwt  # noqa: PLC0415
+
+        if settings.jwt_jwks_url:
+            return jwt.of_issuer(settings.jwt_jwks_url, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+        secret = settings.jwt_secret or _secret(settings.jwt_secret_id or "", "JWT_SECRET_ID")
+        return jwt.of_secret(secret, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+
+    @cached_property
+    def hydrate(self) -> "Hydrate":
+        """Files into sandboxes."""
+        from sandkeeper.services.hydrate import Hydrate  # noqa: PLC0415
+
+        return Hydrate(self.catalog, self.contents, self.sandboxes, self.beside)
+
+    @cached_property
+    def execute(self) -> "Execute":
+        """Run code."""
+        from sandkeeper.services.execute import Execute  # noqa: PLC0415
+
+        self.e2b_api_key  # noqa: B018 - a missing key is told before anything is claimed
+        return Execute(self.sessions, self.hydrate, self.sandboxes, self.beside, new_ulid, self.journal)
+
+    @cached_property
+    def files(self) -> "Files":
+        """Register, describe, delete files."""
+        from sandkeeper.services.files import FileLimits, Files  # noqa: PLC0415
+
+        return Files(
+            catalog=self.catalog,
+            contents=self.contents,
+            sessions=self.store,
+            sandboxes=self.sandboxes,
+            limits=FileLimits(max_bytes=self.settings.max_file_bytes, max_files=self.settings.max_files_per_chat),
+            clock=utc_now,
+            new_id=new_ulid,
+            journal=self.journal,
+        )
+
+
+class CleanupWiring(_Sandboxes):
+    """What the cleanup function uses."""
+
+    @cached_property
+    def settings(self) -> CleanupSettings:  # type: ignore[override]
+        """The function's environment."""
+        return CleanupSettings.read(os.environ)
+
+    @cached_property
+    def cleanup(self) -> "Cleanup":
+        """End what has expired."""
+        from sandkeeper.services.cleanup import Cleanup  # noqa: PLC0415
+
+        return Cleanup(self.sessions, self.beside, self.journal)
+
+
+class IngestWiring(_Tables):
+    """What the file-ingest function uses: neither E2B nor FastAPI."""
+
+    @cached_property
+    def settings(self) -> IngestSettings:  # type: ignore[override]
+        """The function's environment."""
+        return IngestSettings.read(os.environ)
+
+    @cached_property
+    def ingest(self) -> "Ingest":
+        """Read what a file holds."""
+        from sandkeeper.adapters.s3 import S3FileContents  # noqa: PLC0415
+        from sandkeeper.services.ingest import Ingest  # noqa: PLC0415
+
+        contents = S3FileContents(_client("s3"), self.settings.bucket_name)
+        return Ingest(self.catalog, contents, self.journal)
+
+    def file_at(self, object_key: str) -> tuple[ChatKey, str] | None:
+        """Returns whose file the object is, None for one that is not a chat's file."""
+        from sandkeeper.adapters.s3 import file_at  # noqa: PLC0415
+
+        return file_at(object_key)
+
+
+def register_api_key(token: str, owner: str, name: str) -> None:
+    """Lets `token` speak for `owner`. Only its hash is kept; the same token again replaces its entry."""
+    from sandkeeper.services.auth import hash_token  # noqa: PLC0415
+
+    ApiWiring().keys.put(ApiKey(token_hash=hash_token(token), owner=owner, name=name, created_at=utc_now()))
+
+
+def _secret(secret_id: str, setting: str) -> str:
+    """Returns a secret's text. Raises `NotConfigured`, naming the setting that led to it."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    try:
+        text: str = _client("secretsmanager").get_secret_value(SecretId=secret_id)["SecretString"]
+    except (ClientError, BotoCoreError, KeyError) as error:
+        raise NotConfigured(f"the secret that {setting} names cannot be read: {type(error).__name__}") from error
+    return text
