@@ -96,6 +96,8 @@ class Session:
     run_count: int = 0
     hydrated: Mapping[str, str] = field(default_factory=dict)
     """File id → path, for the files that the sandbox has."""
+    fresh_files: frozenset[str] = frozenset()
+    """Ids of files that have become ready since the session last looked for new ones."""
     predecessor_id: str | None = None
     """While `creating`: the sandbox of the generation before, still to be killed."""
     end_reason: EndReason | None = None

@@ -78,8 +78,20 @@ class SessionStore(Protocol):
     ) -> bool:
         """Drops the busy lease `session.run_id`, pushes the expiry and counts the run if it `ran`.
 
+        Adds `hydrated` to the files that the sandbox has; with `session.fresh_files` it is then up to date.
         Returns False, and writes nothing, when the lease is no longer this run's.
         """
+        ...
+
+    def announce_file(self, key: ChatKey, file_id: str) -> None:
+        """Adds the file to the session's fresh ones. A chat without a row needs no telling.
+
+        To be called once the file is `ready`: a session that begins later finds it by itself.
+        """
+        ...
+
+    def forget_file(self, key: ChatKey, file_id: str) -> None:
+        """Removes the file from those that the sandbox has. Does nothing when it has not got it."""
         ...
 
     def read(self, key: ChatKey) -> Session | None:

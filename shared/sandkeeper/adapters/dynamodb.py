@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -46,6 +47,11 @@ SAME_RUN = "runId = :run"
 UNCHANGED = "#state = :seenState AND claimId = :seenClaim AND expiresAt = :seenExpires"
 NO_CLAIM_UNDER_WAY = "(#state = :ready OR claimUntil <= :now)"
 NOBODY_CLOSES_IT = "(#state <> :closing OR claimUntil <= :now)"
+
+RESERVED_WORDS = ("state", "status", "ttl")
+"""Our attributes that DynamoDB's expressions cannot name outright."""
+
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 _STATES = {f":{state.value}": state.value for state in SessionState}
 
@@ -92,7 +98,12 @@ class Table:
         return self._conditional("put_item", Item=item, **_condition(condition, "", values or {}))
 
     def update(
-        self, key: items.Item, update: str, condition: str, values: Mapping[str, Any]
+        self,
+        key: items.Item,
+        update: str,
+        condition: str,
+        values: Mapping[str, Any],
+        names: Mapping[str, str] = NO_NAMES,
     ) -> tuple[bool, items.Item | None]:
         """Updates the item if the condition holds. Returns whether, and the item afterwards or in the way."""
         return self._conditional(
@@ -100,7 +111,7 @@ class Table:
             Key=key,
             UpdateExpression=update,
             ReturnValues="ALL_NEW",
-            **_condition(condition, update, values),
+            **_condition(condition, update, values, names),
         )
 
     def _conditional(self, operation: str, **request: Any) -> tuple[bool, items.Item | None]:
@@ -121,7 +132,9 @@ class Table:
                 yield from page["Items"]
 
 
-def _condition(condition: str | None, update: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _condition(
+    condition: str | None, update: str, values: Mapping[str, Any], names: Mapping[str, str] = NO_NAMES
+) -> dict[str, Any]:
     """Returns the request's condition with the names and values that the expressions really use."""
     if condition is None:
         return {}
@@ -131,9 +144,9 @@ def _condition(condition: str | None, update: str, values: Mapping[str, Any]) ->
     request: dict[str, Any] = {"ConditionExpression": condition}
     if used:
         request["ExpressionAttributeValues"] = pack(used)
-    names = {f"#{name}": name for name in ("state", "status", "ttl") if f"#{name}" in expressions}
-    if names:
-        request["ExpressionAttributeNames"] = names
+    reserved = {f"#{word}": word for word in RESERVED_WORDS if f"#{word}" in expressions}
+    if reserved or names:
+        request["ExpressionAttributeNames"] = {**reserved, **names}
     return request
 
 
@@ -178,7 +191,15 @@ class DynamoSessionStore:
 
     def activate(self, session: Session) -> Granted | Refused:
         """See `SessionStore.activate`."""
-        return self._put(session, f"{IS_CREATING} AND {SAME_CLAIM}", {":claim": session.claim_id})
+        known = {name: value for name, value in items.sandbox_values(session).items() if value is not None}
+        return self._update(
+            session.key,
+            "SET #state = :ready, "
+            + ", ".join(f"{name} = :{name}" for name in known)
+            + " REMOVE claimUntil, predecessorId",
+            f"{IS_CREATING} AND {SAME_CLAIM}",
+            {":claim": session.claim_id, **{f":{name}": value for name, value in known.items()}},
+        )
 
     def abandon(self, session: Session, *, now: datetime) -> None:
         """See `SessionStore.abandon`."""
@@ -200,23 +221,38 @@ class DynamoSessionStore:
         hydrated: Mapping[str, str],
     ) -> bool:
         """See `SessionStore.release`."""
+        added = [*hydrated.items()]
+        update = "SET lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl, sandboxUntil = :sandboxUntil"
+        update += ", runCount = runCount + :ran"
+        update += "".join(f", hydrated.#file{index} = :path{index}" for index in range(len(added)))
+        update += " REMOVE runId, runUntil"
+        update += " DELETE freshFiles :seen" if session.fresh_files else ""
         outcome = self._update(
             session.key,
-            "SET lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl, sandboxUntil = :sandboxUntil,"
-            " hydrated = :hydrated, runCount = runCount + :ran REMOVE runId, runUntil",
+            update,
             f"{IS_READY} AND {SAME_CLAIM} AND {SAME_RUN}",
             {
                 ":now": millis(now),
                 ":expires": millis(expires_at),
                 ":ttl": items.ttl_of(expires_at),
                 ":sandboxUntil": millis(sandbox_until),
-                ":hydrated": dict(hydrated),
+                **{f":path{index}": path for index, (_, path) in enumerate(added)},
+                ":seen": set(session.fresh_files),
                 ":ran": int(ran),
                 ":claim": session.claim_id,
                 ":run": session.run_id,
             },
+            {f"#file{index}": file_id for index, (file_id, _) in enumerate(added)},
         )
         return isinstance(outcome, Granted)
+
+    def announce_file(self, key: ChatKey, file_id: str) -> None:
+        """See `SessionStore.announce_file`."""
+        self._update(key, "ADD freshFiles :file", EXISTS, {":file": {file_id}})
+
+    def forget_file(self, key: ChatKey, file_id: str) -> None:
+        """See `SessionStore.forget_file`."""
+        self._update(key, "REMOVE hydrated.#file", "attribute_exists(hydrated.#file)", {}, {"#file": file_id})
 
     def read(self, key: ChatKey) -> Session | None:
         """See `SessionStore.read`."""
@@ -252,7 +288,7 @@ class DynamoSessionStore:
             session.key,
             "SET #state = :closed, #ttl = :ttl"
             " REMOVE claimUntil, sandboxId, sandboxDomain, envdVersion, envdToken, trafficToken, sandboxUntil,"
-            " runId, runUntil, hydrated, predecessorId, expiryShard, ownerKey",
+            " runId, runUntil, hydrated, freshFiles, predecessorId, expiryShard, ownerKey",
             f"{IS_CLOSING} AND {SAME_CLAIM}",
             {":claim": session.claim_id, ":ttl": round(forget_at.timestamp())},
         )
@@ -279,9 +315,16 @@ class DynamoSessionStore:
         written, seen = self._table.put(items.session_item(session), condition, values)
         return Granted(session) if written else Refused(items.session_of(seen) if seen else None)
 
-    def _update(self, key: ChatKey, update: str, condition: str, values: Mapping[str, Any]) -> Granted | Refused:
+    def _update(
+        self,
+        key: ChatKey,
+        update: str,
+        condition: str,
+        values: Mapping[str, Any],
+        names: Mapping[str, str] = NO_NAMES,
+    ) -> Granted | Refused:
         row = items.row_key(key, items.SESSION)
-        written, item = self._table.update(row, update, condition, values)
+        written, item = self._table.update(row, update, condition, values, names)
         session = items.session_of(item) if item else None
         return Granted(session) if written and session else Refused(session)
 

@@ -117,7 +117,6 @@ def ttl_of(expires_at: datetime) -> int:
 
 def session_item(session: Session) -> Item:
     """Returns the row of a session that is not `closed`: it is in both indexes."""
-    sandbox = session.sandbox
     return pack(
         {
             "pk": chat_pk(session.key),
@@ -126,12 +125,7 @@ def session_item(session: Session) -> Item:
             "generation": session.generation,
             "claimId": session.claim_id,
             "claimUntil": _maybe_millis(session.claim_until),
-            "sandboxId": sandbox and sandbox.sandbox_id,
-            "sandboxDomain": sandbox and sandbox.domain,
-            "envdVersion": sandbox and sandbox.envd_version,
-            "envdToken": sandbox and sandbox.envd_token,
-            "trafficToken": sandbox and sandbox.traffic_token,
-            "sandboxUntil": _maybe_millis(session.sandbox_until),
+            **sandbox_values(session),
             "createdAt": millis(session.created_at),
             "lastUsedAt": millis(session.last_used_at),
             "expiresAt": millis(session.expires_at),
@@ -139,6 +133,7 @@ def session_item(session: Session) -> Item:
             "runUntil": _maybe_millis(session.run_until),
             "runCount": session.run_count,
             "hydrated": dict(session.hydrated),
+            "freshFiles": set(session.fresh_files) or None,
             "predecessorId": session.predecessor_id,
             "endReason": session.end_reason and session.end_reason.value,
             "expiryShard": expiry_shard(session.key),
@@ -146,6 +141,19 @@ def session_item(session: Session) -> Item:
             "ttl": ttl_of(session.expires_at),
         }
     )
+
+
+def sandbox_values(session: Session) -> dict[str, Any]:
+    """Returns what a row says of the session's sandbox; None for what it does not have."""
+    sandbox = session.sandbox
+    return {
+        "sandboxId": sandbox and sandbox.sandbox_id,
+        "sandboxDomain": sandbox and sandbox.domain,
+        "envdVersion": sandbox and sandbox.envd_version,
+        "envdToken": sandbox and sandbox.envd_token,
+        "trafficToken": sandbox and sandbox.traffic_token,
+        "sandboxUntil": _maybe_millis(session.sandbox_until),
+    }
 
 
 def session_of(item: Mapping[str, Any]) -> Session:
@@ -167,6 +175,7 @@ def session_of(item: Mapping[str, Any]) -> Session:
         run_until=_maybe_moment(row.get("runUntil")),
         run_count=row.get("runCount", 0),
         hydrated=row.get("hydrated", {}),
+        fresh_files=frozenset(row.get("freshFiles", ())),
         predecessor_id=row.get("predecessorId"),
         end_reason=EndReason(end_reason) if end_reason else None,
     )

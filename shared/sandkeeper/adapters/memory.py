@@ -55,7 +55,7 @@ class MemorySessionStore:
         return self._write(
             session.key,
             lambda row: row.state is SessionState.CREATING and row.claim_id == session.claim_id,
-            lambda _: session,
+            lambda row: replace(session, fresh_files=row.fresh_files),
         )
 
     def abandon(self, session: Session, *, now: datetime) -> None:
@@ -87,11 +87,26 @@ class MemorySessionStore:
                 last_used_at=now,
                 expires_at=expires_at,
                 sandbox_until=sandbox_until,
-                hydrated=dict(hydrated),
+                hydrated={**row.hydrated, **hydrated},
+                fresh_files=row.fresh_files - session.fresh_files,
                 run_count=row.run_count + ran,
             ),
         )
         return isinstance(outcome, Granted)
+
+    def announce_file(self, key: ChatKey, file_id: str) -> None:
+        """See `SessionStore.announce_file`."""
+        self._write(key, lambda _: True, lambda row: replace(row, fresh_files=row.fresh_files | {file_id}))
+
+    def forget_file(self, key: ChatKey, file_id: str) -> None:
+        """See `SessionStore.forget_file`."""
+        self._write(
+            key,
+            lambda row: file_id in row.hydrated,
+            lambda row: replace(
+                row, hydrated={other: path for other, path in row.hydrated.items() if other != file_id}
+            ),
+        )
 
     def read(self, key: ChatKey) -> Session | None:
         """See `SessionStore.read`."""
@@ -141,6 +156,7 @@ class MemorySessionStore:
                 run_id=None,
                 run_until=None,
                 hydrated={},
+                fresh_files=frozenset(),
                 predecessor_id=None,
             ),
         )

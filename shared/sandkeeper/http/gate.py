@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from sandkeeper.errors import PayloadTooLarge, Unauthenticated
+from sandkeeper.services.auth import Authenticate
 
 MAX_BODY_BYTES = 1_000_000
 
@@ -26,14 +27,21 @@ class GatedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def gated(request: Request) -> Response:
-            authenticate = request.app.state.wiring.authenticate
-            request.state.owner = await run_in_threadpool(authenticate, _bearer_token(request))
+            request.state.owner = await _owner(request)
             if request.method == "POST":
                 _require_json(request)
                 await _read_bounded(request)
             return await handle(request)
 
         return gated
+
+
+async def _owner(request: Request) -> str:
+    """Returns who is calling; in a thread where that takes I/O."""
+    token = _bearer_token(request)
+    authenticate: Authenticate = request.app.state.wiring.authenticate
+    recalled = authenticate.recall(token)
+    return recalled if recalled is not None else await run_in_threadpool(authenticate, token)
 
 
 def _bearer_token(request: Request) -> str:

@@ -32,16 +32,19 @@ gated = APIRouter(route_class=GatedRoute, dependencies=[Security(bearer)])
 public = APIRouter()
 
 
-def _wiring(request: Request) -> ApiWiring:
+# Dependencies are async though they await nothing: FastAPI would send plain ones through a thread each.
+
+
+async def _wiring(request: Request) -> ApiWiring:
     wiring: ApiWiring = request.app.state.wiring
     return wiring
 
 
-def _chat_in_query(request: Request, chat_id: Annotated[ChatId, Query(alias="chatId")]) -> ChatKey:
+async def _chat_in_query(request: Request, chat_id: Annotated[ChatId, Query(alias="chatId")]) -> ChatKey:
     return ChatKey(request.state.owner, chat_id)
 
 
-def _chat_in_path(request: Request, chat_id: Annotated[ChatId, Path(alias="chatId")]) -> ChatKey:
+async def _chat_in_path(request: Request, chat_id: Annotated[ChatId, Path(alias="chatId")]) -> ChatKey:
     return ChatKey(request.state.owner, chat_id)
 
 

@@ -4,12 +4,13 @@
       │                   ▲
       └─► create ──► activate ‖ hydrate                        a first call, or one after a loss
 
-What is independent runs side by side: looking up the chat's files beside the claim, making the sandbox known
-beside filling it, moving E2B's deadline beside the run.
+What is independent runs side by side: looking up the chat's files beside making its sandbox, making the sandbox
+known beside filling it, moving E2B's deadline beside the run. A claimed session knows what files it has and that
+new ones are waiting, so a warm call looks nothing up.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -127,11 +128,15 @@ class _Call:
         self.budget = budget
         self.run_id = use.new_id()
         self.watch = _Stopwatch()
-        self.hydrated: Mapping[str, str] = {}
+        self.added: dict[str, str] = {}
+        """File id → path, of what this call has put into the sandbox."""
         self.replaced = False
 
     def answer(self) -> RunReply:
-        self.session, self.files = self._claim()
+        """Returns what came of the run."""
+        key, file_ids = self.request.key, self.request.file_ids
+        self.named = None if file_ids is None else self.use.hydrate.named(key, file_ids)
+        self.session = self._acquire()
         self.watch.lap("claim")
         while True:
             try:
@@ -143,20 +148,6 @@ class _Call:
             self.watch.lap("claim")
 
     # ── Claim ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _claim(self) -> tuple[Session, Sequence[FileRecord]]:
-        """Returns the session, and the files that have to be in it. Named files are checked first of all."""
-        key, named = self.request.key, self.request.file_ids
-        if named is not None:
-            files = self.use.hydrate.named(key, named)
-            return self._acquire(), files
-        lookup = self.use.beside.submit(self.use.hydrate.ready, key)
-        session = self._acquire()
-        try:
-            return session, lookup.result()
-        except SandkeeperError:
-            self._give_up(session)
-            raise
 
     def _acquire(self) -> Session:
         return self.use.sessions.acquire(
@@ -188,7 +179,7 @@ class _Call:
             if session.state is SessionState.CREATING:
                 self.use.sessions.abandon(session)
             else:
-                self.use.sessions.release(session, ran=False, sandbox_until=None, hydrated=self.hydrated)
+                self.use.sessions.release(session, ran=False, sandbox_until=None, hydrated=self.added)
         except SandkeeperError as error:
             self.use.journal.note("session.release_failed", error=type(error).__name__)
 
@@ -196,26 +187,39 @@ class _Call:
 
     def _sandbox(self) -> SandboxRef:
         """Returns the chat's sandbox with the call's files in it, making it first if need be."""
+        self.added = {}
         try:
-            if self.session.sandbox is not None:
-                self._hydrate(self.session.sandbox, have=self.session.hydrated)
-                return self.session.sandbox
-            return self._new_sandbox()
+            return self._found(self.session.sandbox) if self.session.sandbox else self._new_sandbox()
         except SandkeeperError:
             self._give_up(self.session)
             raise
 
+    def _found(self, sandbox: SandboxRef) -> SandboxRef:
+        self._hydrate(sandbox, self._missing())
+        return sandbox
+
+    def _missing(self) -> Sequence[FileRecord]:
+        """Returns what a sandbox that is there already still lacks for this call."""
+        if self.named is None:
+            return self.use.hydrate.missing(self.session)
+        return [file for file in self.named if file.file_id not in self.session.hydrated]
+
     def _new_sandbox(self) -> SandboxRef:
+        lookup = self.use.beside.submit(self._all_files)
         sandbox = self.use.sessions.create_sandbox(self.session)
         self.watch.lap("connect")
         activation = self.use.beside.submit(self.use.sessions.activate, self.session, sandbox)
         if self.session.predecessor_id is not None:
             self.use.beside.submit(self._kill, self.session.predecessor_id)
         try:
-            self._hydrate(sandbox, have={})
+            self._hydrate(sandbox, lookup.result())
         finally:
             self._adopt(activation.result())
         return sandbox
+
+    def _all_files(self) -> Sequence[FileRecord]:
+        """Returns what a new sandbox has to have. Asked once the session has begun, so nothing new is missed."""
+        return self.use.hydrate.ready(self.request.key) if self.named is None else self.named
 
     def _adopt(self, activated: Session | None) -> None:
         if activated is None:
@@ -223,10 +227,16 @@ class _Call:
         self.use.journal.note("session.created", status=activated.status, generation=activated.generation)
         self.session = activated
 
-    def _hydrate(self, sandbox: SandboxRef, *, have: Mapping[str, str]) -> None:
-        self.hydrated = have
-        self.hydrated = self.use.hydrate.fill(sandbox, self.files, have=have)
+    def _hydrate(self, sandbox: SandboxRef, files: Sequence[FileRecord]) -> None:
+        self.use.hydrate.fill(sandbox, files)
+        self.added = {file.file_id: file.path for file in files}
         self.watch.lap("files")
+
+    def _paths(self) -> Sequence[str]:
+        """Returns where the call's files are: the named ones, else all that the sandbox has."""
+        if self.named is not None:
+            return [file.path for file in self.named]
+        return [*{**self.session.hydrated, **self.added}.values()]
 
     def _kill(self, sandbox_id: str) -> None:
         try:
@@ -254,7 +264,7 @@ class _Call:
             outcome=outcome,
             session=self.session,
             sandbox=sandbox,
-            paths=[file.path for file in self.files],
+            paths=self._paths(),
             expires_in=expires_in,
             limit=limit,
             timings=timings,
@@ -275,7 +285,7 @@ class _Call:
             self.use.journal.note("sandbox.extend_failed", error=type(error).__name__)
         try:
             return self.use.sessions.release(
-                self.session, ran=True, sandbox_until=sandbox_until, hydrated=self.hydrated
+                self.session, ran=True, sandbox_until=sandbox_until, hydrated=self.added
             )
         except SandkeeperError as error:
             self.use.journal.note("session.release_failed", error=type(error).__name__)

@@ -103,10 +103,9 @@ class Files:
         self.catalog.delete(record)
 
     def _delete_copy(self, record: FileRecord) -> None:
+        self.sessions.forget_file(record.key, record.file_id)
         session = self.sessions.read(record.key)
         if session is None or session.sandbox is None or not session.is_live(self.clock()):
-            return
-        if record.file_id not in session.hydrated:
             return
         try:
             self.sandboxes.delete_file(session.sandbox, record.path)

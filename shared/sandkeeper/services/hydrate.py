@@ -1,11 +1,11 @@
 """Put a chat's files into its sandbox before code runs there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from sandkeeper.errors import FileNotFound, FileNotReady, FileUnusable
-from sandkeeper.model import ChatKey, FileRecord, FileStatus, SandboxRef
+from sandkeeper.model import ChatKey, FileRecord, FileStatus, SandboxRef, Session
 from sandkeeper.ports import FileCatalog, FileContents, SandboxProvider
 
 
@@ -22,6 +22,15 @@ class Hydrate:
         """Returns all files of the chat that can be used."""
         return [record for record in self.catalog.of_chat(key) if record.status is FileStatus.READY]
 
+    def missing(self, session: Session) -> Sequence[FileRecord]:
+        """Returns the usable files that the session's sandbox does not have.
+
+        Takes no round trip unless files have become ready since the session last looked.
+        """
+        if not session.fresh_files:
+            return []
+        return [record for record in self.ready(session.key) if record.file_id not in session.hydrated]
+
     def named(self, key: ChatKey, file_ids: Sequence[str]) -> Sequence[FileRecord]:
         """Returns the files of these ids, in this order.
 
@@ -30,17 +39,12 @@ class Hydrate:
         known = {record.file_id: record for record in self.catalog.of_chat(key)} if file_ids else {}
         return [_usable(known.get(file_id), file_id, key) for file_id in dict.fromkeys(file_ids)]
 
-    def fill(self, sandbox: SandboxRef, files: Sequence[FileRecord], *, have: Mapping[str, str]) -> dict[str, str]:
-        """Puts the files into the sandbox that it does not `have` yet, and returns what it has then.
-
-        Raises the first error, once all transfers have ended.
-        """
-        missing = [file for file in files if file.file_id not in have]
-        transfers = [self.beside.submit(self._put, sandbox, file) for file in missing]
+    def fill(self, sandbox: SandboxRef, files: Sequence[FileRecord]) -> None:
+        """Puts the files into the sandbox. Raises the first error, once all transfers have ended."""
+        transfers = [self.beside.submit(self._put, sandbox, file) for file in files]
         errors = [error for error in (transfer.exception() for transfer in transfers) if error]
         if errors:
             raise errors[0]
-        return {**have, **{file.file_id: file.path for file in missing}}
 
     def _put(self, sandbox: SandboxRef, file: FileRecord) -> None:
         try:

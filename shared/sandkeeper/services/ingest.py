@@ -10,7 +10,7 @@ from charset_normalizer import from_bytes
 
 from sandkeeper.errors import FileNotFound
 from sandkeeper.model import ChatKey, FileReading, FileRecord
-from sandkeeper.ports import FileCatalog, FileContents, Journal
+from sandkeeper.ports import FileCatalog, FileContents, Journal, SessionStore
 
 SAMPLE_BYTES = 64 * 1024
 MAX_COLUMNS = 2_000
@@ -31,6 +31,7 @@ class Ingest:
 
     catalog: FileCatalog
     contents: FileContents
+    sessions: SessionStore
     journal: Journal
 
     def __call__(self, key: ChatKey, file_id: str) -> None:
@@ -51,6 +52,8 @@ class Ingest:
             self.journal.note("file.failed")
         else:
             self.catalog.mark_ready(key, file_id, reading)
+            # In this order: a session that begins in between finds the file ready by itself.
+            self.sessions.announce_file(key, file_id)
             self.journal.note("file.ready", size_bytes=reading.size_bytes)
 
 
