@@ -1,0 +1,90 @@
+# Sandkeeper: `make` lists what can be done. Everything is installed into this folder and nowhere else.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PYTHONPATH := shared:.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+ifeq ($(PYTHON),)
+$(error Sandkeeper needs Python 3.11 or newer; install it, or name it with PYTHON=/path/to/python)
+endif
+PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
+
+help: ## Show what can be done
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One environment per job, each hash-pinned: the service and its local stack (.venv, plus the tests' tools),
+# what sandboxes contain, the AWS emulator and the SAM CLI (both pin libraries that the service must not share).
+define environment
+	@echo "setting up $(1) …"
+	@$(PYTHON) -m venv $(1)
+	@$(1)/bin/python $(PIP) -r $(2)
+	@touch $@
+endef
+
+.venv/.run: requirements/run.txt
+	$(call environment,.venv,$<)
+.venv/.dev: requirements/dev.txt .venv/.run
+	$(call environment,.venv,$<)
+.envs/kernel/.ready: requirements/kernel.txt
+	$(call environment,.envs/kernel,$<)
+.envs/aws/.ready: requirements/aws.txt
+	$(call environment,.envs/aws,$<)
+.envs/sam/.ready: requirements/sam.txt
+	$(call environment,.envs/sam,$<)
+
+STACK := .venv/.run .envs/kernel/.ready .envs/aws/.ready
+
+demo: $(STACK) ## Run the main job on the sample data, and stop
+	@.venv/bin/python -m local demo
+
+run: $(STACK) ## Serve the whole stack until Ctrl-C (HOST, API_PORT, SANDBOX_PORT, AWS_PORT, API_KEY)
+	@.venv/bin/python -m local run $(if $(RELOAD),--reload)
+
+TOOLS := $(STACK) .venv/.dev .envs/sam/.ready
+
+test: $(TOOLS) ## Run all tests
+	@.venv/bin/python -m pytest
+
+quick: $(TOOLS) ## Run the tests that need no server
+	@.venv/bin/python -m pytest tests/unit
+
+lint: $(TOOLS) ## Lint, format and types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+format: .venv/.dev ## Rewrite the code in house format
+	@.venv/bin/ruff check --fix --quiet .
+	@.venv/bin/ruff format .
+
+template: $(TOOLS) ## Validate template.yaml
+	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .envs/sam/bin/sam validate --lint
+
+openapi: .venv/.dev ## Write docs/openapi.json anew from the code
+	@.venv/bin/python -m local.openapi > docs/openapi.json
+
+drift: .venv/.dev
+	@.venv/bin/python -m local.openapi | diff -u docs/openapi.json - \
+	  || { echo "docs/openapi.json is not what the code serves: run make openapi"; exit 1; }
+
+check: lint template drift test ## Everything that CI runs
+
+bench: $(TOOLS) ## Measure what the README quotes
+	@.venv/bin/python -m bench
+
+build: .envs/sam/.ready ## Build what sam deploy uploads
+	@SAM_CLI_TELEMETRY=0 .envs/sam/bin/sam build
+
+LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+lock: .venv/.dev ## Pin the newest versions of all packages
+	@$(LOCK) requirements/dev.in -o requirements/dev.txt
+	@for name in requirements/run layers/dependencies/requirements layers/ingest/requirements; do \
+	  $(LOCK) $$name.in -c requirements/dev.txt -o $$name.txt; done
+	@for name in kernel aws sam; do $(LOCK) requirements/$$name.in -o requirements/$$name.txt; done
+
+clean: ## Remove everything that make has made
+	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output
+
+.PHONY: help demo run test quick lint format template openapi drift check bench build lock clean
