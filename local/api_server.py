@@ -1,0 +1,42 @@
+"""The API, as it is deployed, under uvicorn: `python -m local.api_server --host H --port P [--reload]`."""
+
+import argparse
+import os
+
+import uvicorn
+from fastapi import FastAPI
+
+from local import functions
+from local.project import ROOT
+
+
+def create_app() -> FastAPI:
+    """The app of `functions/api`."""
+    app: FastAPI = functions.load("api").app
+    return app
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m local.api_server")
+    arguments.add_argument("--host", required=True)
+    arguments.add_argument("--port", required=True, type=int)
+    arguments.add_argument("--reload", action="store_true", help="start again when the code changes")
+    asked = arguments.parse_args()
+
+    from sandkeeper.wiring import register_api_key  # noqa: PLC0415 - `--help` needs none of it
+
+    register_api_key(os.environ["API_KEY"], owner="local", name="local stack")
+    uvicorn.run(
+        "local.api_server:create_app",
+        factory=True,
+        host=asked.host,
+        port=asked.port,
+        reload=asked.reload,
+        reload_dirs=[str(ROOT / "shared"), str(ROOT / "functions" / "api")] if asked.reload else None,
+        timeout_graceful_shutdown=3,
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

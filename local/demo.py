@@ -1,0 +1,266 @@
+"""The main job, done over HTTP as a chat backend does it, with every answer checked and shown.
+
+A step returns what is worth seeing, and raises Unexpected if the answer is not what it has to be.
+"""
+
+import base64
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console, RenderableType
+
+from local import show
+from local.processes import StackError
+from local.project import ROOT, SAMPLE, shown
+from local.settings import Settings
+from local.stack import Stack
+
+PLOT = ROOT / "demo-output" / "salaries.png"
+READY_WITHIN_S = 20
+CALL_WITHIN_S = 60
+PNG = b"\x89PNG\r\n\x1a\n"
+COLUMNS = ["EmployeeID", "Name", "Department", "Position", "Salary", "HireDate", "YearsExperience"]
+HEADCOUNT = {"Engineering": 5, "Marketing": 3, "Sales": 3, "Human Resources": 2, "Finance": 2}
+
+LOOK_AROUND = """\
+import glob, os, sys
+print("Python", sys.version.split()[0], "in", os.getcwd(), "with", glob.glob("*.csv"))"""
+ANALYSE = """\
+import pandas as pd
+df = pd.read_csv("employee_data.csv")
+print("shape", df.shape)
+print(f"average salary {df['Salary'].mean():.2f}")
+print(df["Department"].value_counts().to_string(header=False))"""
+ASK_AGAIN = """\
+by_department = df.groupby("Department")["Salary"].mean().sort_values()
+print(by_department.round(2).to_string(header=False))"""
+DRAW = """\
+import matplotlib.pyplot as plt
+fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
+bars = ax.barh(by_department.index, by_department.values, color="#2a9d8f")
+ax.bar_label(bars, fmt="{:,.0f}", padding=4)
+ax.set(title="Average salary by department", xlabel="Salary", xlim=(0, 120_000))
+ax.xaxis.set_major_formatter("{x:,.0f}")
+ax.spines[["top", "right"]].set_visible(False)
+plt.show()"""
+RAISE = 'df["Bonus"].sum()'
+
+Answer = dict[str, Any]
+Seen = list[RenderableType]
+
+
+class Unexpected(Exception):
+    """An answer is not what it has to be."""
+
+    def __init__(self, what: str, came: object, expected: object) -> None:
+        super().__init__(what)
+        self.what, self.came, self.expected = what, came, expected
+
+
+def expect(what: str, came: object, expected: object) -> None:
+    """Returns if the two are equal, and raises Unexpected otherwise."""
+    if came != expected:
+        raise Unexpected(what, came, expected)
+
+
+def expect_lines(what: str, came: str, *lines: str) -> None:
+    """Returns if each line is there, and raises Unexpected otherwise."""
+    for line in lines:
+        if line not in came.splitlines():
+            raise Unexpected(what, came, f"a line {line!r}")
+
+
+@dataclass
+class Chat:
+    """A chat backend at work on one chat, and what it remembers from one step to the next."""
+
+    http: httpx.Client
+    api_key: str
+    table: Path = SAMPLE
+    plot: Path = PLOT
+    chat_id: str = field(default_factory=lambda: f"demo-{uuid.uuid4().hex[:8]}")
+    file_id: str = ""
+    sandbox_id: str = ""
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], Seen]]]:
+        """The nine steps, in order."""
+        yield "Upload employee_data.csv", self.upload
+        yield "Its metadata, read as soon as it was there", self.metadata
+        yield "First call: a sandbox for this chat, and the file in it", self.first_call
+        yield "Analyse the file with pandas", self.analyse
+        yield "Ask how the session is", self.status
+        yield "Second question: same sandbox, same variables", self.ask_again
+        yield "Draw a plot", self.draw
+        yield "A program that raises is a result, too", self.fail
+        yield "Close", self.close
+
+    def upload(self) -> Seen:
+        content = self.table.read_bytes()
+        described = {"fileName": "employee_data.csv", "size": len(content), "contentType": "text/csv"}
+        ticket = self._call("POST", f"/api/chats/{self.chat_id}/files", json=described)
+        expect("place in the sandbox", ticket["path"], "/home/user/employee_data.csv")
+        upload = ticket["upload"]
+        part = ("employee_data.csv", content, "text/csv")
+        stored = self.http.post(upload["url"], data=upload["fields"], files={"file": part})
+        expect(f"the upload was taken ({stored.status_code} {stored.text})", stored.is_success, True)
+        self.file_id = ticket["fileId"]
+        return [f"{len(content):,} bytes, by a presigned POST straight to S3"]
+
+    def metadata(self) -> Seen:
+        path = f"/api/chats/{self.chat_id}/files/{self.file_id}"
+        deadline = time.monotonic() + READY_WITHIN_S
+        while (found := self._call("GET", path))["status"] == "pending" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        expect("status of the file", found["status"], "ready")
+        expect("headers", found["headers"], COLUMNS)
+        expect("row count", found["rowCount"], 15)
+        return [f"{found['rowCount']} rows of {len(COLUMNS)} columns: {', '.join(found['headers'])}"]
+
+    def first_call(self) -> Seen:
+        answer = self._run(LOOK_AROUND)
+        expect("session", answer["session"]["status"], "new")
+        expect("files put into the sandbox", answer["uploadedFiles"], ["/home/user/employee_data.csv"])
+        expect("the program sees the file", "['employee_data.csv']" in printed(answer), True)
+        self.sandbox_id = answer["sandboxId"]
+        return [show.code(LOOK_AROUND), show.output(printed(answer)), f"new sandbox {self.sandbox_id}"]
+
+    def analyse(self) -> Seen:
+        answer = self._run(ANALYSE)
+        text = printed(answer)
+        expect_lines("what the program printed", text, "shape (15, 7)", "average salary 83666.67")
+        counts = {name: int(count) for name, count in series(text) if name in HEADCOUNT}
+        expect("people by department", counts, HEADCOUNT)
+        return [show.code(ANALYSE), show.output(text)]
+
+    def status(self) -> Seen:
+        found = self._call("GET", "/api/jupyter/execute", params={"chatId": self.chat_id})
+        expect("exists", found["exists"], True)
+        expect("sandbox", found["sandboxId"], self.sandbox_id)
+        expect("expires within half an hour", 0 < found["expiresIn"] <= 1_800_000, True)
+        return [f"it is there, for {found['expiresIn'] / 60_000:.0f} more minutes unless it is used again"]
+
+    def ask_again(self) -> Seen:
+        answer = self._run(ASK_AGAIN)
+        self._expect_reuse(answer)
+        expect("average of Engineering", dict(series(printed(answer))).get("Engineering"), "105200.00")
+        timings = " · ".join(f"{name.removesuffix('Ms')} {ms} ms" for name, ms in answer["timings"].items())
+        return [show.code(ASK_AGAIN), show.output(printed(answer)), timings]
+
+    def draw(self) -> Seen:
+        answer = self._run(DRAW)
+        self._expect_reuse(answer)
+        images = [each for each in answer["results"] if each["type"] == "image"]
+        expect("images", [each["mimeType"] for each in images], ["image/png"])
+        picture = base64.b64decode(images[0]["content"])
+        expect("first bytes of the picture", picture[: len(PNG)], PNG)
+        charts = [each["content"] for each in answer["results"] if each["type"] == "chart"]
+        expect("bars in the chart's data", [len(chart["elements"]) for chart in charts], [len(HEADCOUNT)])
+        self.plot.parent.mkdir(parents=True, exist_ok=True)
+        self.plot.write_bytes(picture)
+        return [
+            show.code(DRAW),
+            f"{len(picture):,} bytes of PNG, saved as {shown(self.plot)}, and the chart as data:",
+            show.bars(charts[0]),
+        ]
+
+    def fail(self) -> Seen:
+        answer = self._execute(RAISE)
+        self._expect_reuse(answer)
+        expect("success", answer["success"], False)
+        expect("error", answer["error"], "KeyError: 'Bonus'")
+        expect("kind of error", answer["errorDetail"]["kind"], "user_code")
+        return [show.code(RAISE), show.output(answer["error"]), "HTTP 200, success: false"]
+
+    def close(self) -> Seen:
+        self._call("DELETE", "/api/jupyter/execute", params={"chatId": self.chat_id})
+        found = self._call("GET", "/api/jupyter/execute", params={"chatId": self.chat_id})
+        expect("exists", found["exists"], False)
+        return ["sandbox killed, session gone"]
+
+    def _run(self, code: str) -> Answer:
+        """The answer to a program that has to succeed."""
+        answer = self._execute(code)
+        expect("error", answer["error"], None)
+        expect("success", answer["success"], True)
+        return answer
+
+    def _execute(self, code: str) -> Answer:
+        return self._call("POST", "/api/jupyter/execute", json={"chatId": self.chat_id, "code": code})
+
+    def _expect_reuse(self, answer: Mapping[str, Any]) -> None:
+        expect("sandbox", answer["sandboxId"], self.sandbox_id)
+        expect("session", answer["session"]["status"], "reused")
+        expect("state was reset", answer["session"]["stateReset"], False)
+
+    def _call(self, method: str, path: str, **request: Any) -> Answer:
+        """The JSON of an answer that has to be a success, `{}` for one without a body."""
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        answer = self.http.request(method, path, headers=headers, **request)
+        if not answer.is_success:
+            raise Unexpected(f"{method} {path}", f"{answer.status_code} {answer.text}", "a success")
+        return dict(answer.json()) if answer.content else {}
+
+
+def printed(answer: Mapping[str, Any]) -> str:
+    """What the program wrote to standard output."""
+    return "".join(each["content"] for each in answer["results"] if each["mimeType"] == "text/plain")
+
+
+def series(text: str) -> Iterator[tuple[str, str]]:
+    """Name and value of each line of a printed pandas Series."""
+    for line in text.splitlines():
+        name, _, value = line.rpartition(" ")
+        yield name.strip(), value
+
+
+def walk(chat: Chat, display: show.Show) -> bool:
+    """Whether every answer was as expected; shows each step, and stops at the first that went wrong."""
+    for number, (title, step) in enumerate(chat.steps(), start=1):
+        where = f"step {number}, {title!r}"
+        try:
+            with display.doing(title):
+                started = time.perf_counter()
+                seen = step()
+                duration_s = time.perf_counter() - started
+        except Unexpected as error:
+            display.failed(f"{where}: {error.what}", error.expected, error.came)
+        except httpx.HTTPError as error:
+            display.failed(where, f"an answer within {CALL_WITHIN_S} s", repr(error))
+        except (LookupError, TypeError, ValueError) as error:
+            display.failed(where, "the documented fields in the answer", repr(error))
+        else:
+            display.passed(str(number), title, duration_s, seen)
+            continue
+        return False
+    return True
+
+
+def run(settings: Settings, console: Console, logs: Path, table: Path = SAMPLE, plot: Path = PLOT) -> int:
+    """The exit code of the whole demo, which leaves no server behind: 0 if every step was as expected."""
+    display = show.Show(console)
+    display.title()
+    started = time.monotonic()
+    passed = False
+    try:
+        with ExitStack() as ending:
+            with display.doing("starting sandboxes, AWS and API"):
+                stack = ending.enter_context(Stack(settings.on_free_ports(), logs, display.ready))
+            display.started(time.monotonic() - started)
+            client = httpx.Client(base_url=stack.settings.api_url, timeout=CALL_WITHIN_S, trust_env=False)
+            passed = walk(Chat(ending.enter_context(client), settings.api_key, table, plot), display)
+            stack.check()
+    except StackError as error:
+        display.broken(str(error))
+        passed = False
+    if not passed:
+        display.say(f"The demo failed. The servers' logs: {shown(logs)}/*.log")
+        return 1
+    display.say(f"All steps as expected, and everything stopped, in {show.duration(time.monotonic() - started)}.")
+    display.say("`make run` serves the same until Ctrl-C.")
+    return 0
