@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
-from tests.world import World, new_world
+from sandkeeper.http.app import create_app
+from tests.world import TOKEN, World, new_world
+
+pytest_plugins = ["tests.sandbox_server", "tests.stack"]
 
 TESTS = Path(__file__).parent
 
@@ -19,8 +23,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.disable_socket)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Leaves unit tests the socket pair that an event loop talks to itself through."""
+    config.option.allow_unix_socket = True
+
+
 @pytest.fixture
 def world() -> Iterator[World]:
     """A service on memory adapters."""
     with new_world() as made:
         yield made
+
+
+@pytest.fixture
+def client(world: World) -> Iterator[TestClient]:
+    """A caller of that service who has a valid key."""
+    with TestClient(create_app(world.wiring), headers={"Authorization": f"Bearer {TOKEN}"}) as caller:
+        yield caller

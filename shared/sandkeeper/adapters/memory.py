@@ -131,8 +131,8 @@ class MemorySessionStore:
             lambda row: (
                 row.state is not SessionState.CLOSED
                 and row.expires_at <= now
-                and not row.is_busy(now)
                 and not row.is_claimed(now)
+                and (row.state is SessionState.CLOSING or not row.is_busy(now))
             ),
             lambda row: _closing(
                 row,

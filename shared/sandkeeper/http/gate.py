@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from sandkeeper.errors import PayloadTooLarge, Unauthenticated
+from sandkeeper.errors import InvalidRequest, PayloadTooLarge, Unauthenticated
 from sandkeeper.services.auth import Authenticate
 
 MAX_BODY_BYTES = 1_000_000
@@ -70,4 +70,8 @@ async def _read_bounded(request: Request) -> None:
                 break
     if size > MAX_BODY_BYTES:
         raise PayloadTooLarge(f"the body has more than {MAX_BODY_BYTES} bytes; send less at once")
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not UTF-8: {error.reason} at byte {error.start}; encode it so") from None
     request._body = bytes(body)

@@ -126,9 +126,10 @@ def of_validation(request: Request, error: RequestValidationError) -> JSONRespon
 
 def _pointer(location: tuple[str | int, ...]) -> str:
     where, *rest = location
-    if where == "body" and rest and isinstance(rest[0], int):
-        return ""  # JSON that does not parse: a position, and no field
+    if where == "body" and (not rest or isinstance(rest[0], int)):
+        return ""  # all of it: no object at all, or JSON that does not parse (then `rest` is a position)
     path = "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in rest)
+    path = path.encode(errors="replace").decode()  # JSON can hold half a surrogate pair, a reply cannot
     return f"/{path}" if where == "body" else f"{where}/{path}"
 
 
@@ -145,6 +146,8 @@ def _field_detail(problem: Mapping[str, Any]) -> str:
 
 def of_http(request: Request, error: HTTPException) -> JSONResponse:
     """Returns the reply for what the framework refuses: unknown routes, methods."""
+    if error.status_code == 400:  # FastAPI's word for a body that no parser takes, such as 100,000 brackets
+        return reply(request, 422, "invalid-request", "the body cannot be read as JSON; send a JSON object")
     slug = HTTP_SLUGS.get(error.status_code, "http-error")
     detail = f"{request.method} {request.url.path}: {error.detail}; see /openapi.json for what there is"
     return reply(request, error.status_code, slug, detail, headers=error.headers)

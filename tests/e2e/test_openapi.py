@@ -1,0 +1,75 @@
+"""The served API does what its OpenAPI document says, whatever is sent to it."""
+
+import json
+from pathlib import Path
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from tests.stack import RunningStack
+
+CHATS = ("open.api:1", "open-api_2")
+"""Generated chat ids are mapped to these, so that the run makes two sandboxes rather than hundreds."""
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+    unsupported_method,
+]
+
+
+MORE_RULES_THAN_SCHEMA = [("POST /api/chats/{chatId}/files", positive_data_acceptance)]
+"""A file name's limit is in bytes, its path parts do not count, and a deployment sets the largest size."""
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+schema = schemathesis.openapi.from_path(DOCUMENT)
+
+
+def test_the_served_document_is_the_kept_one(stack: RunningStack) -> None:
+    with stack.client() as client:
+        assert client.get("/openapi.json").json() == json.loads(DOCUMENT.read_text())
+
+
+@schema.parametrize()
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_the_api_keeps_to_its_document(case: Case, stack: RunningStack) -> None:
+    """No 5xx, no undocumented reply, no bad request accepted and no good one refused."""
+    _share_chats(case)
+    checks = [check for check in CHECKS if (case.operation.label, check) not in MORE_RULES_THAN_SCHEMA]
+    case.call_and_validate(
+        base_url=stack.api_url,
+        checks=checks,
+        headers={"Authorization": f"Bearer {stack.api_key}"},
+        timeout=40,
+    )
+
+
+def _share_chats(case: Case) -> None:
+    for holder in (case.body, case.query, case.path_parameters):
+        if isinstance(holder, dict):
+            chat_id = holder.get("chatId")
+            if isinstance(chat_id, str) and case.meta is not None and case.meta.generation.mode.is_positive:
+                holder["chatId"] = CHATS[len(chat_id) % 2]

@@ -1,0 +1,48 @@
+"""The local stack as a fixture: one for all tests of a run that need it."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local import aws
+from local.settings import Settings
+from local.stack import Stack
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """Where the servers are, and what they hold."""
+
+    api_url: str
+    sandbox_url: str
+    aws_url: str
+    api_key: str
+    environment: dict[str, str]
+    table_name: str = aws.TABLE
+    bucket_name: str = aws.BUCKET
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        """Returns a client of the API; with its own key, or with another token."""
+        headers = {"Authorization": f"Bearer {token or self.api_key}"}
+        return httpx.Client(base_url=self.api_url, headers=headers, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[RunningStack]:
+    """The whole service, on free ports."""
+    with (
+        tempfile.TemporaryDirectory(prefix="sk-") as logs,
+        Stack(Settings().on_free_ports(), Path(logs)) as running,
+    ):
+        settings = running.settings
+        yield RunningStack(
+            api_url=settings.api_url,
+            sandbox_url=settings.sandbox_url,
+            aws_url=settings.aws_url,
+            api_key=settings.api_key,
+            environment=running.environment,
+        )
