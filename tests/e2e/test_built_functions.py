@@ -1,0 +1,164 @@
+"""The functions as `sam build` makes them, under the runtime interface emulator, against the local stack."""
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import httpx
+import pytest
+
+from layers.build import AWS_SERVICES
+from local.project import ROOT
+from tests.lambda_runtime import Built, FunctionError, RunningFunction, running, sam_build
+from tests.stack import RunningStack
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def event(name: str) -> dict[str, Any]:
+    """Returns `events/<name>.json`."""
+    content: dict[str, Any] = json.loads((ROOT / "events" / f"{name}.json").read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[Built]:
+    """All layers and functions, built once."""
+    with tempfile.TemporaryDirectory(prefix="sk-build-") as folder:
+        yield sam_build(Path(folder))
+
+
+def settings_for(built: Built, logical_id: str, stack: RunningStack) -> Mapping[str, str]:
+    """Returns the variables that the template gives the function, with the local stack's values."""
+    named = built.resource(logical_id)["Properties"]["Environment"]["Variables"]
+    return {
+        name: value
+        for name, value in stack.environment.items()
+        if name in named or name.startswith(("AWS_", "POWERTOOLS_"))
+    }
+
+
+@pytest.fixture(scope="module")
+def api(built: Built, stack: RunningStack) -> Iterator[RunningFunction]:
+    """The API function, running."""
+    with running(built, "ApiFunction", settings_for(built, "ApiFunction", stack)) as function:
+        yield function
+
+
+@pytest.fixture(scope="module")
+def cleanup(built: Built, stack: RunningStack) -> Iterator[RunningFunction]:
+    """The cleanup function, running."""
+    with running(built, "CleanupFunction", settings_for(built, "CleanupFunction", stack)) as function:
+        yield function
+
+
+def call(api: RunningFunction, event: dict[str, Any]) -> tuple[int, Any]:
+    """Returns the status and the JSON body of the API's answer to the gateway's event."""
+    answer = api.invoke(event)
+    assert not answer["isBase64Encoded"], "JSON must not be base64-encoded"
+    return answer["statusCode"], json.loads(answer["body"]) if answer.get("body") else None
+
+
+def test_health_is_answered_without_a_token(api: RunningFunction) -> None:
+    status, body = call(api, event("health"))
+    assert (status, body["status"]) == (200, "ok")
+
+
+def test_a_call_without_a_token_is_refused(api: RunningFunction) -> None:
+    stranger = event("execute")
+    del stranger["headers"]["authorization"]
+    status, body = call(api, stranger)
+    assert (status, body["status"]) == (401, 401)
+
+
+def test_a_chat_runs_code_keeps_its_session_and_closes_it(api: RunningFunction) -> None:
+    status, ran = call(api, event("execute"))
+    assert (status, ran["success"]) == (200, True), ran
+    assert [result["content"] for result in ran["results"]] == ["42\n"]
+
+    status, found = call(api, event("status"))
+    assert (status, found["exists"], found["sandboxId"]) == (200, True, ran["sandboxId"])
+
+    assert call(api, event("close")) == (204, None)
+    assert call(api, event("status"))[1]["exists"] is False
+
+
+def test_a_tick_leaves_live_sessions_and_the_forced_cleanup_ends_them(
+    api: RunningFunction, cleanup: RunningFunction
+) -> None:
+    call(api, event("execute"))
+    assert cleanup.invoke(event("cleanup"))["failed"] == 0
+    assert call(api, event("status"))[1]["exists"] is True
+
+    report = cleanup.invoke(event("cleanup-all"))
+    assert report["ended"] >= 1
+    assert report["failed"] == 0
+    assert call(api, event("status"))[1]["exists"] is False
+
+
+def test_an_upload_is_read_by_the_ingest_function(built: Built, api: RunningFunction, stack: RunningStack) -> None:
+    """The local stack reads uploads as well; a repeated event must end in the same record."""
+    content = (ROOT / "local" / "data" / "employee_data.csv").read_bytes()
+    with stack.client() as client:
+        asked = {"fileName": "built.csv", "size": len(content), "contentType": "text/csv"}
+        registered = client.post("/api/chats/demo/files", json=asked).raise_for_status().json()
+        upload = registered["upload"]
+        httpx.post(upload["url"], data=upload["fields"], files={"file": content}).raise_for_status()
+        address = f"/api/chats/demo/files/{registered['fileId']}"
+
+        arrived = event("s3-upload")
+        arrived["Records"][0]["s3"]["object"]["key"] = quote_plus(f"files/o=local/c=demo/{registered['fileId']}")
+        with running(built, "FileIngestFunction", settings_for(built, "FileIngestFunction", stack)) as ingest:
+            assert ingest.invoke(arrived) == {"files": 1}
+
+        record = client.get(address).raise_for_status().json()
+        assert record["status"] == "ready", record
+        assert record["headers"][0] in content.decode().splitlines()[0]
+        client.delete(address).raise_for_status()
+
+
+def test_a_function_without_its_settings_fails_and_names_them(built: Built) -> None:
+    with (
+        running(built, "CleanupFunction", {"POWERTOOLS_METRICS_NAMESPACE": "Sandkeeper"}) as function,
+        pytest.raises(FunctionError, match="TABLE_NAME"),
+    ):
+        function.invoke(event("cleanup"))
+
+
+def test_layers_hold_what_lambda_runs_and_nothing_else(built: Built) -> None:
+    assert {each.name for each in built.layer("SharedLayer").iterdir()} == {"sandkeeper"}
+    kept = {each.name for each in built.layer("DependenciesLayer").glob("botocore/data/*/")}
+    assert {name for name in kept if not name.endswith(".json")} == AWS_SERVICES
+    third_party = {each.name for each in built.layer("IngestLayer").iterdir()}
+    assert not third_party & {"fastapi", "e2b", "e2b_code_interpreter"}
+
+
+def test_layers_hold_bytecode_that_needs_no_check_at_start(built: Built) -> None:
+    """A pyc's flags: 1 = validated by hash, never checked. Anything else would be compiled at every cold start."""
+    tag = f"cpython-{''.join(built.python.name.removeprefix('python').split('.'))}"
+    for layer in ("DependenciesLayer", "IngestLayer", "SharedLayer"):
+        for source in built.layer(layer).rglob("*.py"):
+            [compiled] = (source.parent / "__pycache__").glob(f"{source.stem}.*")
+            assert tag in compiled.name
+            assert compiled.read_bytes()[4:8] == b"\x01\0\0\0"
+
+
+def test_file_ingest_imports_neither_fastapi_nor_e2b_and_cleanup_no_fastapi(built: Built) -> None:
+    def imported_by(logical_id: str) -> set[str]:
+        code = "import app, sys; print(*{name.split('.')[0] for name in sys.modules})"
+        path = ":".join(map(str, built.python_path(logical_id)))
+        done = subprocess.run(
+            [built.python, "-S", "-B", "-c", code],
+            env={"PYTHONPATH": path, "AWS_REGION": "us-east-1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return set(done.stdout.split())
+
+    assert not imported_by("FileIngestFunction") & {"fastapi", "starlette", "e2b", "e2b_code_interpreter"}
+    assert not imported_by("CleanupFunction") & {"fastapi", "starlette", "mangum"}
