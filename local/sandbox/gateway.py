@@ -1,0 +1,146 @@
+"""Which sandbox and port a request is for, and connections to there.
+
+A request is for a sandbox if its headers E2b-Sandbox-Id and -Port say so, or a host `<port>-<id>.…`, or the
+signature of a file URL that one sandbox's token makes valid; all others are for the control plane. What
+cannot be reached is answered as E2B's proxy does: the SDK tells by its words whether a sandbox is gone.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import re
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from local.sandbox.faults import Fault, Faults, Kind
+from local.sandbox.fleet import Fleet, UnknownSandboxError
+from local.sandbox.head import BadRequestError, Head
+from local.sandbox.sandbox import Sandbox, State
+
+ENVD_PORT = 49983
+INTERPRETER_PORT = 49999
+_HOST = re.compile(r"(\d{1,5})-([a-z0-9]+)\.")
+_OWN_PORTS = {ENVD_PORT, INTERPRETER_PORT}
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A port of a sandbox."""
+
+    sandbox_id: str
+    port: int
+
+
+class Refusal(Exception):
+    """Raised with what the client is told in the sandbox's place."""
+
+    def __init__(self, status: int, sandbox_id: str, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"sandboxId": sandbox_id, "message": message, **more, "code": status}
+
+
+class Unreachable(Exception):
+    """Raised where the connection shall end without an answer."""
+
+
+class Gateway:
+    """Finds the sandbox that a request is for, and opens connections to it."""
+
+    def __init__(self, fleet: Fleet, faults: Faults) -> None:
+        self._fleet = fleet
+        self._faults = faults
+
+    def destination(self, head: Head) -> Destination | None:
+        """Where the request shall go, or None for the control plane."""
+        if sandbox_id := head.get("e2b-sandbox-id"):
+            return Destination(sandbox_id, _port(head.get("e2b-sandbox-port") or str(ENVD_PORT)))
+        if host := _HOST.match(head.get("host") or ""):
+            return Destination(host[2], _port(host[1]))
+        if head.path == "/files" and (signer := self._signer(head)):
+            return Destination(signer.id, ENVD_PORT)
+        return None
+
+    async def open(self, destination: Destination, head: Head) -> tuple[Sandbox, socket.socket]:
+        """The sandbox and a connection to its port, on which nothing has been said."""
+        sandbox = await self._running(destination)
+        if self._faults.take(Kind.UNREACHABLE, sandbox_id=sandbox.id):
+            raise Unreachable
+        if sandbox.traffic_token and destination.port != ENVD_PORT:
+            _check_traffic_token(sandbox, head)
+        try:
+            return sandbox, await _dial(sandbox, destination.port)
+        except OSError:
+            if sandbox.state is not State.RUNNING:
+                raise _not_found(sandbox.id) from None
+            message = "The sandbox is running but port is not open"
+            raise Refusal(502, sandbox.id, message, port=destination.port) from None
+
+    def run_fault(self, sandbox: Sandbox, head: Head) -> Fault | None:
+        """The failure that shall befall this request if it is a run."""
+        if head.path != "/execute":
+            return None
+        return self._faults.take(Kind.RUN_DROPPED, sandbox_id=sandbox.id, header=head.get("x-sandkeeper-fault"))
+
+    async def _running(self, destination: Destination) -> Sandbox:
+        try:
+            sandbox = self._fleet.get(destination.sandbox_id)
+        except UnknownSandboxError:
+            raise _not_found(destination.sandbox_id) from None
+        if sandbox.state is State.PAUSED and sandbox.spec.resume_on_traffic:
+            await sandbox.resume(max(sandbox.spec.timeout_s, 300))
+        if sandbox.state is not State.RUNNING:
+            raise _not_found(sandbox.id)
+        return sandbox
+
+    def _signer(self, head: Head) -> Sandbox | None:
+        """The sandbox whose token makes the file URL's signature valid; the SDK's URLs do not name it."""
+        query = head.query
+        operation = "read" if head.method in {"GET", "HEAD"} else "write"
+        expiration = query.get("signature_expiration")
+        for sandbox in self._fleet:
+            parts = [query.get("path", ""), operation, query.get("username", ""), sandbox.access_token]
+            text = ":".join([*parts, expiration] if expiration else parts)
+            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+            if hmac.compare_digest(query.get("signature", ""), f"v1_{digest}"):
+                return sandbox
+        return None
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise BadRequestError(f"{text!r} is not a port")
+    return int(text)
+
+
+def _not_found(sandbox_id: str) -> Refusal:
+    return Refusal(502, sandbox_id, "The sandbox was not found")
+
+
+def _check_traffic_token(sandbox: Sandbox, head: Head) -> None:
+    given = head.get("e2b-traffic-access-token")
+    if given is None:
+        raise Refusal(403, sandbox.id, "the header E2B-Traffic-Access-Token is missing; create returned its value")
+    if not hmac.compare_digest(given, sandbox.traffic_token or ""):
+        raise Refusal(403, sandbox.id, "the header E2B-Traffic-Access-Token is not this sandbox's")
+
+
+async def _dial(sandbox: Sandbox, port: int) -> socket.socket:
+    """A connection to the port: the agent's own at its socket, any other through its relay."""
+    loop = asyncio.get_running_loop()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(False)
+    try:
+        if port in _OWN_PORTS:
+            await loop.sock_connect(connection, sandbox.cell.agent_socket)
+            return connection
+        await loop.sock_connect(connection, sandbox.cell.relay_socket)
+        await loop.sock_sendall(connection, f"{port}\n".encode())
+        if await loop.sock_recv(connection, len(b"refused\n")) != b"ok\n":
+            raise ConnectionRefusedError(port)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,67 @@
+"""Cells that wait warm, so that a sandbox is there in milliseconds."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from local.sandbox.cell import Cell
+
+_STARTS_AT_ONCE = 2  # a start keeps a core busy for a second or more, at the cost of code that runs meanwhile
+
+_log = logging.getLogger(__name__)
+
+
+class Pool:
+    """`size` warm cells; one that is taken is replaced in the background, one at a time."""
+
+    def __init__(self, start: Callable[[bool], Awaitable[Cell]], *, size: int, network: bool) -> None:
+        self._start_cell = start
+        self._size = size
+        self._network = network
+        self._waiting: deque[asyncio.Task[Cell]] = deque()
+        self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
+        self._refills = asyncio.Lock()
+
+    def fill(self) -> None:
+        """Enough cells are warm or on their way."""
+        while len(self._waiting) < self._size:
+            task = asyncio.create_task(self._refill())
+            self._waiting.append(task)
+            task.add_done_callback(self._drop_failed)
+
+    async def take(self, *, network: bool) -> Cell:
+        """A warm cell with or without network: one that waits, else a new one."""
+        while network == self._network and self._waiting:
+            task = self._waiting.popleft()
+            self.fill()
+            cell = await asyncio.shield(task)
+            if cell.is_alive:
+                return cell
+            await cell.destroy()
+        return await self._start(network=network)
+
+    async def close(self) -> None:
+        """No cell waits any more and none is on its way."""
+        self._size = 0
+        tasks = list(self._waiting)
+        self._waiting.clear()
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Cell):
+                await outcome.destroy()
+
+    async def _refill(self) -> Cell:
+        async with self._refills:
+            return await self._start(network=self._network)
+
+    async def _start(self, *, network: bool) -> Cell:
+        async with self._starts:
+            return await self._start_cell(network)
+
+    def _drop_failed(self, task: asyncio.Task[Cell]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("no warm sandbox: %s", error)
+            if task in self._waiting:  # the next create starts a cell of its own, and reports its failure
+                self._waiting.remove(task)
