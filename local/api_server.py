@@ -35,6 +35,7 @@ def main() -> None:
         reload_dirs=[str(ROOT / "shared"), str(ROOT / "functions" / "api")] if asked.reload else None,
         timeout_graceful_shutdown=3,
         server_header=False,
+        access_log=False,  # the service logs its own events
     )
 
 

@@ -1,9 +1,11 @@
 """A whole service on memory adapters, with a clock that tests move."""
 
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sandkeeper.adapters.memory import (
     MemoryApiKeyStore,
@@ -17,7 +19,10 @@ from sandkeeper.model import ApiKey, ChatKey, FileReading, FileRecord, FileStatu
 from sandkeeper.services.auth import hash_token
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.cleanup import Cleanup
-from sandkeeper.services.sessions import Sessions
+from sandkeeper.services.execute import RunReply, RunRequest
+from sandkeeper.services.files import Files
+from sandkeeper.services.ingest import Ingest
+from sandkeeper.services.sessions import OnBusy, Sessions
 from sandkeeper.settings import ApiSettings
 from sandkeeper.wiring import ApiWiring
 
@@ -42,6 +47,40 @@ class FakeClock:
 
 
 @dataclass
+class Tap:
+    """Stands before a port: tests see every call, and say which of the next ones fail or do something else."""
+
+    port: Any
+    calls: list[str] = field(default_factory=list)
+    errors: dict[str, deque[BaseException]] = field(default_factory=lambda: defaultdict(deque))
+    instead: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(method)
+            if self.errors[method]:
+                raise self.errors[method].popleft()
+            return (self.instead.get(method) or getattr(self.port, method))(*args, **kwargs)
+
+        return call
+
+    def fail(self, method: str, *errors: BaseException) -> None:
+        """Lets the next calls of the method raise these errors, one each."""
+        self.errors[method].extend(errors)
+
+
+@dataclass
+class Journal(MemoryJournal):
+    """A journal that also takes what nobody expected, as the Lambda functions' does."""
+
+    errors: list[BaseException] = field(default_factory=list)
+
+    def failed(self, error: BaseException) -> None:
+        """Keeps the error."""
+        self.errors.append(error)
+
+
+@dataclass
 class World:
     """The services of an API function, and the memory that they stand on."""
 
@@ -51,30 +90,30 @@ class World:
     catalog: MemoryFileCatalog = field(default_factory=MemoryFileCatalog)
     contents: MemoryFileContents = field(default_factory=MemoryFileContents)
     keys: MemoryApiKeyStore = field(default_factory=MemoryApiKeyStore)
-    journal: MemoryJournal = field(default_factory=MemoryJournal)
+    journal: Journal = field(default_factory=Journal)
     wiring: ApiWiring = field(default_factory=ApiWiring)
 
     def __post_init__(self) -> None:
         """Puts the memory adapters where the wiring would make the real ones."""
         settings = ApiSettings(table_name="table", bucket_name="bucket", stack_name="test", e2b_api_key="key")
+        self.taps = {
+            name: Tap(getattr(self, name)) for name in ("store", "sandboxes", "catalog", "contents", "keys")
+        }
         sessions = Sessions(
-            store=self.store,
-            sandboxes=self.sandboxes,
+            store=self.taps["store"],
+            sandboxes=self.taps["sandboxes"],
             lifetimes=Lifetimes(session_timeout=settings.session_timeout),
             stack=settings.stack_name,
             clock=self.clock,
             new_id=self.new_id,
         )
         vars(self.wiring).update(
+            self.taps,
             settings=settings,
-            store=self.store,
-            sandboxes=self.sandboxes,
-            catalog=self.catalog,
-            contents=self.contents,
-            keys=self.keys,
             journal=self.journal,
             sessions=sessions,
         )
+        vars(self.wiring)["files"] = replace(self.wiring.files, clock=self.clock)
         self.issue_key(TOKEN, OWNER)
 
     @property
@@ -95,9 +134,46 @@ class World:
 
     def issue_key(self, token: str, owner: str) -> None:
         """Lets the token speak for the owner."""
-        self.keys.put(
-            ApiKey(token_hash=hash_token(token), owner=owner, name="test", created_at=self.clock.now)
-        )
+        self.keys.put(ApiKey(token_hash=hash_token(token), owner=owner, name="test", created_at=self.clock.now))
+
+    @property
+    def files(self) -> Files:
+        """The chats' files."""
+        return self.wiring.files
+
+    def limit_files(self, **limits: int) -> None:
+        """Changes what a chat may hold: `max_bytes`, `max_files`."""
+        changed = replace(self.files.limits, **limits)
+        vars(self.wiring)["files"] = replace(self.files, limits=changed)
+
+    @property
+    def ingest(self) -> Ingest:
+        """What reads uploaded files."""
+        wiring = self.wiring
+        return Ingest(wiring.catalog, wiring.contents, wiring.store, self.journal)
+
+    def run(
+        self,
+        code: str = "1",
+        *,
+        key: ChatKey = CHAT,
+        file_ids: list[str] | None = None,
+        limit: timedelta = timedelta(seconds=5),
+        on_busy: OnBusy = "wait",
+    ) -> RunReply:
+        """Runs code as a request would."""
+        return self.wiring.execute(RunRequest(key=key, code=code, file_ids=file_ids, limit=limit, on_busy=on_busy))
+
+    def calls(self) -> list[str]:
+        """Returns the calls of the outside world since the last time, as `port.method`, sorted."""
+        seen = sorted(f"{name}.{method}" for name, tap in self.taps.items() for method in tap.calls)
+        for tap in self.taps.values():
+            tap.calls.clear()
+        return seen
+
+    def events(self) -> list[str]:
+        """Returns the names of what has been noted so far."""
+        return [event for event, _ in self.journal.notes]
 
     def row(self, key: ChatKey = CHAT) -> Session:
         """Returns the chat's row, which must be there."""
@@ -122,6 +198,7 @@ class World:
         self.contents.put(key, record.file_id, content)
         if status is FileStatus.READY:
             self.catalog.mark_ready(key, record.file_id, FileReading(size_bytes=len(content)))
+            self.store.announce_file(key, record.file_id)
         if status is FileStatus.FAILED:
             self.catalog.mark_failed(key, record.file_id, "it is broken")
         return record

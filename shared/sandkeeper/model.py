@@ -15,6 +15,9 @@ HOME = "/home/user"
 CHAT_ID_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
 MAX_CODE_CHARS = 50_000
 
+ALL_FILES = "*"
+"""Stands for whatever files the chat has, where a session has not looked yet."""
+
 Clock = Callable[[], datetime]
 """Returns now. Passed in everywhere, so that tests decide what time it is."""
 
@@ -97,7 +100,10 @@ class Session:
     hydrated: Mapping[str, str] = field(default_factory=dict)
     """File id → path, for the files that the sandbox has."""
     fresh_files: frozenset[str] = frozenset()
-    """Ids of files that have become ready since the session last looked for new ones."""
+    """Ids of files that have become ready since a call last put all of the chat's files into the sandbox.
+
+    `ALL_FILES` is among them until one has.
+    """
     predecessor_id: str | None = None
     """While `creating`: the sandbox of the generation before, still to be killed."""
     end_reason: EndReason | None = None

@@ -3,6 +3,8 @@
 What goes in: ids, sizes, durations, states. What never does: code, file names and contents, tokens.
 """
 
+from traceback import extract_tb
+
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
@@ -27,5 +29,6 @@ class LambdaJournal:
         metrics.flush_metrics(raise_on_empty_metrics=False)
 
     def failed(self, error: BaseException) -> None:
-        """Logs an error that nobody expected, with its stack: where it happened, never with what values."""
-        self._logger.error("unexpected.error", extra={"error": type(error).__name__}, exc_info=error)
+        """Logs an error that nobody expected: what it was and where, never with what values."""
+        stack = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in extract_tb(error.__traceback__)]
+        self._logger.error("unexpected.error", extra={"error": type(error).__name__, "stack": stack})

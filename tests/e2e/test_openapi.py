@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -55,7 +56,7 @@ def test_the_served_document_is_the_kept_one(stack: RunningStack) -> None:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_the_api_keeps_to_its_document(case: Case, stack: RunningStack) -> None:
+def test_the_api_keeps_to_its_document(case: Case[Any], stack: RunningStack) -> None:
     """No 5xx, no undocumented reply, no bad request accepted and no good one refused."""
     _share_chats(case)
     checks = [check for check in CHECKS if (case.operation.label, check) not in MORE_RULES_THAN_SCHEMA]
@@ -67,7 +68,7 @@ def test_the_api_keeps_to_its_document(case: Case, stack: RunningStack) -> None:
     )
 
 
-def _share_chats(case: Case) -> None:
+def _share_chats(case: Case[Any]) -> None:
     for holder in (case.body, case.query, case.path_parameters):
         if isinstance(holder, dict):
             chat_id = holder.get("chatId")

@@ -58,6 +58,7 @@ _MIME_TYPES = {
 
 _GONE = (NotFoundException, SandboxNotRunningException)
 _BUSY = (RateLimitException, ServiceBusyException)
+_CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
 _UNREACHABLE = (TimeoutException, SandboxException, httpx.TransportError, OSError)
 
 
@@ -205,10 +206,11 @@ def _end_of(error: Exception) -> RunEnd:
     `run_code` raises one class for a limit that was reached, a sandbox that is gone and one that dies: what they
     were made from tells them apart.
     """
-    origin = error.__cause__ or error.__context__ or error
-    if isinstance(origin, httpx.ReadTimeout):
+    # The error itself among them: below a transport's own error lies one of the transport's library.
+    origins = (error, error.__cause__, error.__context__)
+    if any(isinstance(origin, httpx.ReadTimeout) for origin in origins):
         return RunEnd.TIMEOUT
-    if isinstance(origin, httpx.ReadError | httpx.RemoteProtocolError | httpx.WriteError):
+    if any(isinstance(origin, _CUT_OFF) for origin in origins):
         return RunEnd.SANDBOX_LOST
     if isinstance(error, NotFoundException) or is_sandbox_not_found_message(str(error)):
         raise SandboxGone(str(error)) from error

@@ -59,17 +59,11 @@ def _require_json(request: Request) -> None:
 
 async def _read_bounded(request: Request) -> None:
     """Reads the body, and stops reading it at the limit. It is then kept for the route."""
-    declared = request.headers.get("content-length", "")
-    size = int(declared) if declared.isdecimal() else 0
     body = bytearray()
-    if size <= MAX_BODY_BYTES:
-        async for chunk in request.stream():
-            body += chunk
-            size = len(body)
-            if size > MAX_BODY_BYTES:
-                break
-    if size > MAX_BODY_BYTES:
-        raise PayloadTooLarge(f"the body has more than {MAX_BODY_BYTES} bytes; send less at once")
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise PayloadTooLarge(f"the body has more than {MAX_BODY_BYTES} bytes; send less at once")
     try:
         body.decode()
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ new ones are waiting, so a warm call looks nothing up.
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sandkeeper.errors import SandboxUnavailable, SandkeeperError
@@ -130,6 +130,8 @@ class _Call:
         self.watch = _Stopwatch()
         self.added: dict[str, str] = {}
         """File id → path, of what this call has put into the sandbox."""
+        self.seen: frozenset[str] = frozenset()
+        """The fresh files that the session may forget: this call has put all of the chat's files there."""
         self.replaced = False
 
     def answer(self) -> RunReply:
@@ -179,7 +181,8 @@ class _Call:
             if session.state is SessionState.CREATING:
                 self.use.sessions.abandon(session)
             else:
-                self.use.sessions.release(session, ran=False, sandbox_until=None, hydrated=self.added)
+                seen = replace(session, fresh_files=self.seen)
+                self.use.sessions.release(seen, ran=False, sandbox_until=None, hydrated=self.added)
         except SandkeeperError as error:
             self.use.journal.note("session.release_failed", error=type(error).__name__)
 
@@ -187,12 +190,17 @@ class _Call:
 
     def _sandbox(self) -> SandboxRef:
         """Returns the chat's sandbox with the call's files in it, making it first if need be."""
-        self.added = {}
+        self.added, self.seen = {}, frozenset()
+        # As of before the files are looked up: what is announced after that stays fresh.
+        fresh = self.session.fresh_files
         try:
-            return self._found(self.session.sandbox) if self.session.sandbox else self._new_sandbox()
+            sandbox = self._found(self.session.sandbox) if self.session.sandbox else self._new_sandbox()
         except SandkeeperError:
             self._give_up(self.session)
             raise
+        if self.named is None:
+            self.seen = fresh
+        return sandbox
 
     def _found(self, sandbox: SandboxRef) -> SandboxRef:
         self._hydrate(sandbox, self._missing())
@@ -285,7 +293,10 @@ class _Call:
             self.use.journal.note("sandbox.extend_failed", error=type(error).__name__)
         try:
             return self.use.sessions.release(
-                self.session, ran=True, sandbox_until=sandbox_until, hydrated=self.added
+                replace(self.session, fresh_files=self.seen),
+                ran=True,
+                sandbox_until=sandbox_until,
+                hydrated=self.added,
             )
         except SandkeeperError as error:
             self.use.journal.note("session.release_failed", error=type(error).__name__)

@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -13,9 +14,16 @@ from sandkeeper.model import ChatKey, FileReading, FileRecord
 from sandkeeper.ports import FileCatalog, FileContents, Journal, SessionStore
 
 SAMPLE_BYTES = 64 * 1024
+SNIFF_CHARS = 8 * 1024
+"""How much text the delimiter is guessed from: the time that it takes may grow with the square of it."""
 MAX_COLUMNS = 2_000
+MAX_HEADER_BYTES = 64 * 1024
+"""All names together: they lie in one item of at most 400 KB, and 50 files are listed in one reply."""
 MAX_CELL_CHARS = 1024 * 1024
 DELIMITERS = ",;\t|"
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+"""A line as CSV knows it: `str.splitlines` cuts at form feeds and at Unicode's separators too."""
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 TABLE_TYPES = ("text/csv", "text/tab-separated-values")
@@ -95,15 +103,17 @@ def _read_table(chunks: Iterator[bytes], name: str) -> tuple[list[str], int]:
             break
     encoding = _encoding_of(bytes(sample[:SAMPLE_BYTES]), name)
     lines = _lines(chain([bytes(sample)], chunks), encoding)
-    head = list(islice(lines, 200))
     csv.field_size_limit(MAX_CELL_CHARS)
-    rows = (row for row in csv.reader(chain(head, lines), delimiter=_delimiter_of(head)) if row)
     try:
+        head = list(islice(lines, 200))
+        rows = (row for row in csv.reader(chain(head, lines), delimiter=_delimiter_of(head)) if row)
         headers = next(rows, None)
         if headers is None:
             raise Unreadable(f"{name!r} is empty; upload a table with a header row")
         if len(headers) > MAX_COLUMNS:
             raise Unreadable(f"{name!r} has {len(headers)} columns; at most {MAX_COLUMNS} can be described")
+        if len("".join(headers).encode()) > MAX_HEADER_BYTES:
+            raise Unreadable(f"{name!r} has a header row of more than {MAX_HEADER_BYTES} bytes; shorten its names")
         return [header.strip() for header in headers], sum(1 for _ in rows)
     except csv.Error as error:
         raise Unreadable(f"{name!r} is not a table that can be read as CSV: {error}") from error
@@ -132,7 +142,7 @@ def _lines(chunks: Iterable[bytes], encoding: str) -> Iterator[str]:
     rest = ""
     for text in chain((decoder.decode(chunk) for chunk in chunks), [None]):
         rest += decoder.decode(b"", final=True) if text is None else text
-        *whole, rest = rest.splitlines(keepends=True) or [""]
+        *whole, rest = _LINE.findall(rest) or [""]
         yield from whole
         if len(rest) > MAX_CELL_CHARS * 2:
             raise csv.Error(f"a line is longer than {MAX_CELL_CHARS * 2} characters")
@@ -142,6 +152,6 @@ def _lines(chunks: Iterable[bytes], encoding: str) -> Iterator[str]:
 
 def _delimiter_of(head: list[str]) -> str:
     try:
-        return csv.Sniffer().sniff("".join(head)[:SAMPLE_BYTES], delimiters=DELIMITERS).delimiter
+        return csv.Sniffer().sniff("".join(head)[:SNIFF_CHARS], delimiters=DELIMITERS).delimiter
     except csv.Error:
         return ","

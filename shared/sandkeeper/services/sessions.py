@@ -17,6 +17,7 @@ from typing import Literal
 
 from sandkeeper.errors import SessionBusy
 from sandkeeper.model import (
+    ALL_FILES,
     ChatKey,
     Clock,
     EndReason,
@@ -109,6 +110,7 @@ class Sessions:
             claim_until=now + self.lifetimes.claim_window,
             run_id=run_id,
             run_until=now + run_limit + self.lifetimes.claim_window + self.lifetimes.lease_margin,
+            fresh_files=frozenset({ALL_FILES}),
             predecessor_id=_sandbox_to_kill(seen),
             end_reason=reason or _end_reason(seen),
         )
@@ -209,9 +211,10 @@ class Sessions:
             self.finish(outcome.session)
 
     def finish(self, session: Session) -> None:
-        """Kills the sandbox of a `closing` session and lets the row say that it is gone."""
-        if session.sandbox is not None:
-            self.sandboxes.kill(session.sandbox.sandbox_id)
+        """Kills the sandbox that a `closing` session has or was to replace; the row then says that it is gone."""
+        sandbox_id = _sandbox_to_kill(session)
+        if sandbox_id is not None:
+            self.sandboxes.kill(sandbox_id)
         self.store.end(session, forget_at=self.clock() + self.lifetimes.tombstone)
 
 

@@ -1,0 +1,75 @@
+"""Values that tests start from; each names only what matters to it."""
+
+from datetime import timedelta
+from typing import Any
+
+from sandkeeper.model import FileRecord, SandboxRef, Session, SessionState
+from tests.world import CHAT, START
+
+SESSION_TIMEOUT = timedelta(minutes=30)
+LEASE = timedelta(seconds=40)
+WINDOW = timedelta(seconds=30)
+
+
+def sandbox(sandbox_id: str = "sbx1") -> SandboxRef:
+    """Returns coordinates of which every field is filled."""
+    return SandboxRef(
+        sandbox_id=sandbox_id,
+        domain="sandboxes.invalid",
+        envd_version="0.2.3",
+        envd_token="envd-token",
+        traffic_token="traffic-token",
+    )
+
+
+def creating(**changes: Any) -> Session:
+    """Returns a session that is being created by `run-1`, as of START."""
+    values: dict[str, Any] = {
+        "key": CHAT,
+        "state": SessionState.CREATING,
+        "generation": 1,
+        "claim_id": "claim-1",
+        "created_at": START,
+        "last_used_at": START,
+        "expires_at": START + SESSION_TIMEOUT,
+        "claim_until": START + WINDOW,
+        "run_id": "run-1",
+        "run_until": START + LEASE,
+    }
+    return Session(**values | changes)
+
+
+def busy(**changes: Any) -> Session:
+    """Returns a live session in which `run-1` runs code, as of START."""
+    values: dict[str, Any] = {
+        "state": SessionState.READY,
+        "claim_until": None,
+        "sandbox": sandbox(),
+        "sandbox_until": START + timedelta(minutes=35),
+    }
+    return creating(**values | changes)
+
+
+def idle(**changes: Any) -> Session:
+    """Returns a live session that nobody uses, as of START."""
+    return busy(**{"run_id": None, "run_until": None} | changes)
+
+
+def closing(**changes: Any) -> Session:
+    """Returns a session that somebody has been closing since START, in the middle of a run."""
+    values: dict[str, Any] = {"state": SessionState.CLOSING, "claim_until": START + WINDOW, "expires_at": START}
+    return busy(**values | changes)
+
+
+def record(name: str = "data.csv", **changes: Any) -> FileRecord:
+    """Returns a pending file of CHAT; its id and path follow from its name."""
+    values: dict[str, Any] = {
+        "key": CHAT,
+        "file_id": f"id-of-{name}",
+        "name": name,
+        "path": f"/home/user/{name}",
+        "size_bytes": 1024,
+        "content_type": "text/csv",
+        "created_at": START,
+    }
+    return FileRecord(**values | changes)

@@ -1,0 +1,131 @@
+"""The functions' handlers, called with the payloads in `events/`, against the emulators and real sandboxes."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from local.functions import Context, load
+from local.project import SAMPLE
+from sandkeeper.adapters.s3 import object_key
+from sandkeeper.model import ChatKey
+from sandkeeper.wiring import ApiWiring
+from tests.stack import RunningStack
+
+EVENTS = Path(__file__).parents[2] / "events"
+KEY = ChatKey("local", "handlers")
+
+
+def event(name: str) -> dict[str, Any]:
+    """Returns a payload."""
+    payload: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
+    return payload
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield patch
+
+
+@pytest.fixture
+def environment(stack: RunningStack) -> Iterator[pytest.MonkeyPatch]:
+    """The environment of a function on the local stack."""
+    with _environment(stack.environment) as patch:
+        yield patch
+
+
+def invoke(function: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a fresh instance of the function answers."""
+    answer: dict[str, Any] = load(function).handler(payload, Context(function))
+    return answer
+
+
+def body(reply: dict[str, Any]) -> dict[str, Any]:
+    """Returns the JSON of an API function's reply, which must be text."""
+    assert reply["isBase64Encoded"] is False
+    parsed: dict[str, Any] = json.loads(reply["body"])
+    return parsed
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_api_executes_reports_and_closes() -> None:
+    executed = invoke("api", event("execute"))
+    assert executed["statusCode"] == 200, executed
+    assert body(executed)["success"] is True
+    status = body(invoke("api", event("status")))
+    assert (status["exists"], status["sandboxId"]) == (True, body(executed)["sandboxId"])
+    assert invoke("api", event("close"))["statusCode"] == 204
+    assert body(invoke("api", event("status")))["exists"] is False
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_error_of_the_api_is_text_not_base64() -> None:
+    refused = event("execute")
+    refused["headers"]["authorization"] = "Bearer sk_of_nobody"
+    reply = invoke("api", refused)
+    assert (reply["statusCode"], body(reply)["type"]) == (401, "urn:sandkeeper:problem:unauthenticated")
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_uploaded_file_is_read() -> None:
+    wiring = ApiWiring()
+    record, ticket = wiring.files.register(KEY, file_name="e.csv", size_bytes=10_000, content_type="text/csv")
+    httpx.post(ticket.url, data=dict(ticket.fields), files={"file": SAMPLE.read_bytes()}).raise_for_status()
+    uploaded = event("s3-upload")
+    uploaded["Records"][0]["s3"]["object"]["key"] = object_key(KEY, record.file_id).replace("=", "%3D")
+    for _ in range(2):  # S3 delivers at least once
+        assert invoke("file_ingest", uploaded) == {"files": 1}
+    read = wiring.files.get(KEY, record.file_id)
+    assert (read.status, read.row_count, len(read.headers or ())) == ("ready", 15, 7)
+    wiring.files.delete(KEY, record.file_id)
+    assert invoke("file_ingest", uploaded) == {"files": 1}, "a late event of a deleted file does no harm"
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_object_that_is_no_chats_file_is_left_alone() -> None:
+    strange = event("s3-upload")
+    strange["Records"][0]["s3"]["object"]["key"] = "files/readme.txt"
+    assert invoke("file_ingest", strange) == {"files": 0}
+
+
+def test_cleanup_ends_what_has_expired_and_no_more(stack: RunningStack, environment: pytest.MonkeyPatch) -> None:
+    invoke("api", event("execute"))
+    assert invoke("cleanup", event("cleanup"))["ended"] == 0
+    table = ApiWiring().table
+    row = json.loads(event("execute")["body"])["chatId"]
+    table.client.update_item(
+        TableName=stack.table_name,
+        Key={"pk": {"S": f"CHAT#local#{row}"}, "sk": {"S": "SESSION"}},
+        UpdateExpression="SET expiresAt = :past",
+        ExpressionAttributeValues={":past": {"N": "1"}},
+    )
+    assert invoke("cleanup", event("cleanup")) == {"ended": 1, "skipped": 0, "failed": 0, "complete": True}
+    again = body(invoke("api", event("execute")))
+    assert again["session"]["status"] == "recreated"
+    assert again["session"]["reason"] == "expired"
+    assert invoke("cleanup", event("cleanup-all"))["ended"] >= 1
+    assert body(invoke("api", event("status")))["exists"] is False
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_missing_e2b_key_names_the_setting(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("E2B_API_KEY")
+    reply = invoke("api", event("execute"))
+    assert (reply["statusCode"], body(reply)["type"]) == (500, "urn:sandkeeper:problem:not-configured")
+    assert "E2B_API_KEY" in body(reply)["detail"]
+    assert body(invoke("api", event("status")))["exists"] is False
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_missing_table_name_names_the_setting(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("TABLE_NAME")
+    reply = invoke("api", event("status"))
+    assert reply["statusCode"] == 500
+    assert "TABLE_NAME" in body(reply)["detail"]

@@ -1,0 +1,156 @@
+"""Which way the arrows point, and what each function does without."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT / "shared"
+PACKAGE = SHARED / "sandkeeper"
+FUNCTIONS = ROOT / "functions"
+
+INNER = [
+    PACKAGE / "model.py",
+    PACKAGE / "errors.py",
+    PACKAGE / "ports.py",
+    *sorted((PACKAGE / "services").glob("*.py")),
+]
+OUTSIDE = (
+    "boto3",
+    "botocore",
+    "e2b",
+    "e2b_code_interpreter",
+    "fastapi",
+    "starlette",
+    "httpx",
+    "pydantic",
+    "aws_lambda_powertools",
+    "mangum",
+    "jwt",
+)
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(module: Path) -> Iterator[str]:
+    """Yields what the module imports, anywhere in it."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are from sandkeeper…"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def reaches(module: Path, package: str) -> list[str]:
+    """Returns which of the module's imports lie in the package."""
+    return sorted({name for name in imports(module) if name == package or name.startswith(f"{package}.")})
+
+
+def name_of(path: Path) -> str:
+    """Returns the path as it is known in this project."""
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("module", INNER, ids=name_of)
+def test_the_inside_knows_nothing_of_the_outside(module: Path) -> None:
+    outer = [*OUTSIDE, *(f"sandkeeper.{part}" for part in ("adapters", "http", "wiring", "settings", "telemetry"))]
+
+    assert [name for package in outer for name in reaches(module, package)] == []
+
+
+@pytest.mark.parametrize("module", [PACKAGE / "model.py", PACKAGE / "errors.py"], ids=name_of)
+def test_values_and_errors_need_no_other_module_of_ours(module: Path) -> None:
+    assert reaches(module, "sandkeeper") == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_only_the_wiring_and_adapters_import_adapters(module: Path) -> None:
+    if module == PACKAGE / "wiring.py" or module.parent == PACKAGE / "adapters":
+        return
+    assert reaches(module, "sandkeeper.adapters") == []
+
+
+@pytest.mark.parametrize("module", sorted((PACKAGE / "adapters").glob("*.py")), ids=name_of)
+def test_adapters_know_no_use_case_and_no_http(module: Path) -> None:
+    assert [
+        name
+        for part in ("services", "http", "wiring", "settings")
+        for name in reaches(module, f"sandkeeper.{part}")
+    ] == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_the_environment_is_read_by_the_wiring_alone(module: Path) -> None:
+    reads = "os.environ" in module.read_text() or "getenv" in module.read_text()
+
+    assert reads == (module.name == "wiring.py")
+
+
+@pytest.mark.parametrize("module", [*MODULES, *sorted(FUNCTIONS.rglob("*.py"))], ids=name_of)
+def test_no_module_knows_whether_it_runs_locally(module: Path) -> None:
+    assert reaches(module, "local") == []
+    assert "shared.sandkeeper" not in module.read_text()
+
+
+def test_a_function_is_one_file_of_a_few_lines() -> None:
+    for folder in sorted(path for path in FUNCTIONS.iterdir() if path.is_dir() and path.name != "__pycache__"):
+        (file,) = (path for path in folder.iterdir() if path.name != "__pycache__")
+        assert len(file.read_text().splitlines()) <= 12, name_of(file)
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Returns the top-level packages that a fresh interpreter has loaded after the statement."""
+    script = (
+        f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(SHARED), "PATH": "", "AWS_DEFAULT_REGION": "us-east-1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def of_function(name: str) -> str:
+    """Returns a statement that imports the function as Lambda does."""
+    return f"import runpy; runpy.run_path({str(FUNCTIONS / name / 'app.py')!r})"
+
+
+def wired(kind: str, service: str) -> str:
+    """Returns a statement that makes the service as the function does at its first event."""
+    return f"""
+from sandkeeper.settings import {kind}Settings
+from sandkeeper.wiring import {kind}Wiring
+made = {kind}Wiring()
+vars(made)["settings"] = {kind}Settings.model_construct(
+    table_name="t", bucket_name="b", stack_name="s", e2b_api_key="k", e2b_session_timeout=60_000
+)
+made.{service}
+"""
+
+
+HTTP_SERVER = {"fastapi", "starlette", "mangum"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "without"),
+    [
+        (of_function("file_ingest"), {*HTTP_SERVER, "boto3", "e2b", "httpx"}),
+        (of_function("cleanup"), {*HTTP_SERVER, "boto3", "e2b"}),
+        (of_function("api"), {"boto3", "e2b", "charset_normalizer"}),
+        (wired("Ingest", "ingest"), {*HTTP_SERVER, "e2b", "e2b_code_interpreter", "httpx"}),
+        (wired("Cleanup", "cleanup"), {*HTTP_SERVER, "charset_normalizer", "jwt"}),
+    ],
+    ids=["file_ingest, imported", "cleanup, imported", "api, imported", "file_ingest, wired", "cleanup, wired"],
+)
+def test_a_function_loads_nothing_that_it_does_without(statement: str, without: set[str]) -> None:
+    assert loaded_by(statement) & without == set()

@@ -1,0 +1,158 @@
+"""Ending what has expired."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from sandkeeper.errors import SandboxUnavailable, StoreUnavailable
+from sandkeeper.model import ChatKey, EndReason, SessionState
+from sandkeeper.services.cleanup import PAGE, CleanupReport
+from tests.factories import busy, creating
+from tests.world import CHAT, START, World
+
+LONG = timedelta(minutes=31)
+
+
+def tick(
+    world: World, *, everything: bool = False, time_left_s: Callable[[], float] = lambda: 60.0
+) -> CleanupReport:
+    """Lets cleanup do its work once."""
+    return world.cleanup(everything=everything, time_left_s=time_left_s)
+
+
+def chats(world: World, number: int) -> list[ChatKey]:
+    """Returns this many chats that each have run code."""
+    keys = [ChatKey("alice", f"chat-{index}") for index in range(number)]
+    for key in keys:
+        world.run(key=key)
+    return keys
+
+
+def test_expired_sessions_are_ended_and_live_ones_left_alone(world: World) -> None:
+    expired = chats(world, 3)
+    world.clock.advance(LONG)
+    live = ChatKey("bob", "live")
+    world.run(key=live)
+
+    report = tick(world)
+
+    assert report == CleanupReport(ended=3, skipped=0, failed=0, complete=True)
+    assert len(world.sandboxes.alive) == 1
+    assert {world.row(key).state for key in expired} == {SessionState.CLOSED}
+    assert {world.row(key).end_reason for key in expired} == {EndReason.EXPIRED}
+    assert world.row(live).state is SessionState.READY
+
+
+def test_there_is_nothing_left_to_do_for_the_next_tick(world: World) -> None:
+    chats(world, 2)
+    world.clock.advance(LONG)
+    tick(world)
+
+    assert tick(world) == CleanupReport(ended=0, skipped=0, failed=0, complete=True)
+
+
+def test_a_session_that_is_used_again_in_between_wins(world: World) -> None:
+    """The index said that it was due; by the time it was to be ended its next call had pushed the expiry."""
+    world.run()
+    world.taps["store"].instead["expired"] = lambda now: iter([CHAT])
+
+    report = tick(world)
+
+    assert (report.ended, report.skipped) == (0, 1)
+    assert list(world.sandboxes.alive) == ["sbx1"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [busy(expires_at=START), creating(expires_at=START), creating(expires_at=START, claim_until=START)],
+    ids=["busy", "creating", "leased to a creator"],
+)
+def test_what_is_in_use_is_left_alone_though_it_has_expired(world: World, row: object) -> None:
+    world.store.begin(row, seen=None)  # type: ignore[arg-type]
+
+    report = tick(world)
+
+    assert (report.ended, report.skipped) == (0, 1)
+    assert world.row() == row
+
+
+def test_a_sandbox_that_cannot_be_killed_holds_up_no_other_and_is_tried_again(world: World) -> None:
+    chats(world, 5)
+    world.clock.advance(LONG)
+    world.taps["sandboxes"].fail("kill", SandboxUnavailable("down"))
+
+    first = tick(world)
+    world.clock.advance(timedelta(minutes=5))
+    second = tick(world)
+
+    assert (first.ended, first.failed) == (4, 1)
+    assert (second.ended, second.failed) == (1, 0)
+    assert world.sandboxes.alive == {}
+    assert "cleanup.failed" in world.events()
+
+
+def test_a_row_that_cannot_be_written_counts_as_failed(world: World) -> None:
+    chats(world, 2)
+    world.clock.advance(LONG)
+    world.taps["store"].fail("begin_expire", StoreUnavailable("throttled"))
+
+    report = tick(world)
+
+    assert (report.ended, report.failed) == (1, 1)
+
+
+def test_everything_ends_what_is_live_and_what_is_busy_too(world: World) -> None:
+    chats(world, 3)
+    world.store.begin(busy(key=ChatKey("bob", "busy")), seen=None)
+
+    report = tick(world, everything=True)
+
+    assert report.ended == 4
+    assert world.sandboxes.alive == {}
+
+
+def test_it_stops_in_time_and_goes_on_at_the_next_tick(world: World) -> None:
+    chats(world, PAGE + 3)
+    world.clock.advance(LONG)
+    left = iter([60.0, 9.9])
+
+    first = tick(world, time_left_s=lambda: next(left))
+    second = tick(world)
+
+    assert first == CleanupReport(ended=PAGE, skipped=0, failed=0, complete=False)
+    assert second == CleanupReport(ended=3, skipped=0, failed=0, complete=True)
+
+
+def test_without_time_nothing_is_begun(world: World) -> None:
+    chats(world, 1)
+    world.clock.advance(LONG)
+
+    assert tick(world, time_left_s=lambda: 5.0) == CleanupReport(ended=0, skipped=0, failed=0, complete=False)
+    assert world.row(ChatKey("alice", "chat-0")).state is SessionState.READY
+
+
+def test_two_ticks_at_once_end_each_session_once(world: World) -> None:
+    chats(world, 4)
+    world.clock.advance(LONG)
+    reports: list[CleanupReport] = []
+    kill = world.sandboxes.kill
+
+    def kill_and_tick(sandbox_id: str) -> None:
+        if not reports:
+            reports.append(CleanupReport(ended=0, skipped=0, failed=0, complete=True))
+            reports[0] = tick(world)
+        kill(sandbox_id)
+
+    world.taps["sandboxes"].instead["kill"] = kill_and_tick
+
+    assert tick(world).ended + reports[0].ended == 4
+    assert sorted(world.sandboxes.killed) == ["sbx1", "sbx2", "sbx3", "sbx4"]
+
+
+def test_what_was_done_is_noted(world: World) -> None:
+    chats(world, 1)
+    world.clock.advance(LONG)
+    tick(world)
+
+    assert world.journal.notes[-1] == ("cleanup.ended", {"ended": 1, "skipped": 0, "failed": 0})
