@@ -8,7 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 ifeq ($(PYTHON),)
 $(error Sandkeeper needs Python 3.11 or newer; install it, or name it with PYTHON=/path/to/python)
 endif
-PIP := -m pip install --quiet --disable-pip-version-check --require-hashes
+# The files name everything that is needed, so pip need not look for more.
+PIP := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
 help: ## Show what can be done
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,8 +74,8 @@ check: lint template drift test ## Everything that CI runs
 bench: $(TOOLS) ## Measure what the README quotes
 	@.venv/bin/python -m bench
 
-build: .envs/sam/.ready ## Build what sam deploy uploads
-	@SAM_CLI_TELEMETRY=0 .envs/sam/bin/sam build
+build: .venv/.run .envs/sam/.ready ## Build what sam deploy uploads
+	@SAM_CLI_TELEMETRY=0 PYTHON=$(CURDIR)/.venv/bin/python .envs/sam/bin/sam build
 
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

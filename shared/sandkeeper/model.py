@@ -58,6 +58,8 @@ class EndReason(StrEnum):
     """A caller closed it: state was given up knowingly."""
     EXPIRED = "expired"
     """Nobody used it for the session timeout."""
+    FORCED = "forced"
+    """An operator ended all sessions of the stack."""
     SANDBOX_LOST = "sandbox_lost"
     """The sandbox vanished before its time."""
 

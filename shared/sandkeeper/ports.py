@@ -13,6 +13,7 @@ from typing import Protocol
 from sandkeeper.model import (
     ApiKey,
     ChatKey,
+    EndReason,
     FileReading,
     FileRecord,
     RunOutcome,
@@ -98,8 +99,10 @@ class SessionStore(Protocol):
         """Returns the row as the last write left it."""
         ...
 
-    def begin_close(self, key: ChatKey, *, now: datetime, claim_until: datetime) -> Granted | Refused:
-        """Marks the session `closing` for `EndReason.CLOSED`, whatever it is doing: no new run can start.
+    def begin_close(
+        self, key: ChatKey, *, now: datetime, claim_until: datetime, reason: EndReason = EndReason.CLOSED
+    ) -> Granted | Refused:
+        """Marks the session `closing` for this reason, whatever it is doing: no new run can start.
 
         Refused when there is none, it is `closed`, or somebody else is closing it within their window.
         """

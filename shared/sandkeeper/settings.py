@@ -66,7 +66,8 @@ class ApiSettings(SandboxSettings):
     jwt_secret: MaybeText = Field(default=None, repr=False)
     jwt_secret_id: MaybeText = None
     max_file_bytes: int = Field(default=104_857_600, ge=1)
-    max_files_per_chat: int = Field(default=50, ge=1)
+    max_files_per_chat: int = Field(default=50, ge=1, le=100)
+    """All files of a chat may have to be noted in one update, whose expression DynamoDB bounds at 4 KB."""
 
 
 class CleanupSettings(SandboxSettings):

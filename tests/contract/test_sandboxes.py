@@ -160,6 +160,19 @@ class TestOnTheLocalServer(SandboxProviderContract):
         ]
         assert shown.data[CHART]["type"] == "bar"
 
+    def test_the_limit_of_a_run_is_its_own_time_not_a_multiple(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        """The SDK's transport once ended runs at twice their limit. The program itself tells how long it had."""
+        provider.run(live, "import time", timeout=TEN_SECONDS)
+        code = "begun = time.time()\ntry:\n    time.sleep(60)\nfinally:\n    had_s = time.time() - begun"
+
+        outcome = provider.run(live, code, timeout=timedelta(seconds=4))
+        told = provider.run(live, "print(2 < had_s < 7)", timeout=TEN_SECONDS)
+
+        assert outcome.end is RunEnd.TIMEOUT
+        assert told.outputs == [Stream("stdout", "True\n")]
+
     def test_at_its_limit_a_run_gives_what_there_was_and_variables_stay(
         self, provider: SandboxProvider, live: SandboxRef
     ) -> None:

@@ -259,13 +259,15 @@ class DynamoSessionStore:
         item = self._table.get(items.row_key(key, items.SESSION))
         return None if item is None else items.session_of(item)
 
-    def begin_close(self, key: ChatKey, *, now: datetime, claim_until: datetime) -> Granted | Refused:
+    def begin_close(
+        self, key: ChatKey, *, now: datetime, claim_until: datetime, reason: EndReason = EndReason.CLOSED
+    ) -> Granted | Refused:
         """See `SessionStore.begin_close`."""
         return self._update(
             key,
             _CLOSE + ", endReason = :reason",
             f"{EXISTS} AND {NOT_CLOSED} AND {NOBODY_CLOSES_IT}",
-            _close_values(now, claim_until, EndReason.CLOSED),
+            _close_values(now, claim_until, reason),
         )
 
     def begin_expire(self, key: ChatKey, *, now: datetime, claim_until: datetime) -> Granted | Refused:

@@ -113,7 +113,9 @@ class MemorySessionStore:
         with self._lock:
             return self._rows.get(key)
 
-    def begin_close(self, key: ChatKey, *, now: datetime, claim_until: datetime) -> Granted | Refused:
+    def begin_close(
+        self, key: ChatKey, *, now: datetime, claim_until: datetime, reason: EndReason = EndReason.CLOSED
+    ) -> Granted | Refused:
         """See `SessionStore.begin_close`."""
         return self._write(
             key,
@@ -121,7 +123,7 @@ class MemorySessionStore:
                 row.state is not SessionState.CLOSED
                 and not (row.state is SessionState.CLOSING and row.is_claimed(now))
             ),
-            lambda row: _closing(row, now, claim_until, EndReason.CLOSED),
+            lambda row: _closing(row, now, claim_until, reason),
         )
 
     def begin_expire(self, key: ChatKey, *, now: datetime, claim_until: datetime) -> Granted | Refused:

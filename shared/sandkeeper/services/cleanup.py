@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sandkeeper.errors import SandkeeperError
-from sandkeeper.model import ChatKey
+from sandkeeper.model import ChatKey, EndReason
 from sandkeeper.ports import Granted, Journal, Refused
 from sandkeeper.services.sessions import Sessions
 
@@ -61,9 +61,13 @@ class Cleanup:
 
     def _end(self, key: ChatKey, everything: bool) -> str:
         now = self.sessions.clock()
-        claim = self.sessions.store.begin_close if everything else self.sessions.store.begin_expire
+        store, until = self.sessions.store, now + self.sessions.lifetimes.claim_window
         try:
-            match claim(key, now=now, claim_until=now + self.sessions.lifetimes.claim_window):
+            match (
+                store.begin_close(key, now=now, claim_until=until, reason=EndReason.FORCED)
+                if everything
+                else store.begin_expire(key, now=now, claim_until=until)
+            ):
                 case Granted(session):
                     self.sessions.finish(session)
                     return "ended"
