@@ -112,6 +112,15 @@ def test_everything_ends_what_is_live_and_what_is_busy_too(world: World) -> None
     assert world.sandboxes.alive == {}
 
 
+def test_a_forced_end_is_told_as_a_loss(world: World) -> None:
+    (key,) = chats(world, 1)
+    tick(world, everything=True)
+
+    session = world.run(key=key).session
+
+    assert (session.status, session.reset_reason) == ("recreated", EndReason.FORCED)
+
+
 def test_it_stops_in_time_and_goes_on_at_the_next_tick(world: World) -> None:
     chats(world, PAGE + 3)
     world.clock.advance(LONG)

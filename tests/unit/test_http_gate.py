@@ -195,3 +195,11 @@ def test_in_lambda_the_id_is_that_of_the_invocation(world: World) -> None:
     from sandkeeper.http.app import _request_id  # noqa: PLC0415 - the scope is what Mangum makes
 
     assert _request_id({"aws.context": SimpleNamespace(aws_request_id="id-1")}) == "id-1"
+
+
+def test_a_query_parameter_that_there_is_not_is_refused(client: TestClient) -> None:
+    reply = client.get("/api/jupyter/execute", params={"chatId": "c", "chatID": "c"})
+
+    assert reply.status_code == 422
+    assert reply.json()["detail"] == "'chatID' is not a query parameter of this call; it has chatId"
+    assert [field["pointer"] for field in reply.json()["errors"]] == ["query/chatID"]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from sandkeeper.errors import InvalidRequest, PayloadTooLarge, Unauthenticated
+from sandkeeper.errors import FieldProblem, InvalidRequest, PayloadTooLarge, Unauthenticated
 from sandkeeper.services.auth import Authenticate
 
 MAX_BODY_BYTES = 1_000_000
@@ -25,9 +26,11 @@ class GatedRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Returns the route's handler behind the gate."""
         handle = super().get_route_handler()
+        known = _query_names(self.dependant)
 
         async def gated(request: Request) -> Response:
             request.state.owner = await _owner(request)
+            _require_known(request, known)
             if request.method == "POST":
                 _require_json(request)
                 await _read_bounded(request)
@@ -49,6 +52,21 @@ def _bearer_token(request: Request) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("send credentials as `Authorization: Bearer <API key or token>`")
     return token.strip()
+
+
+def _query_names(dependant: Dependant) -> frozenset[str]:
+    """Returns the query parameters of a route, those of what it depends on included."""
+    own = {parameter.alias for parameter in dependant.query_params}
+    return frozenset(own.union(*map(_query_names, dependant.dependencies)))
+
+
+def _require_known(request: Request, known: frozenset[str]) -> None:
+    """Refuses query parameters that the route does not have: ignored, they would hide a slip of the pen."""
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        there_is = f"it has {', '.join(sorted(known))}" if known else "it has none"
+        problems = [FieldProblem(f"query/{name}", "is not a parameter of this call") for name in unknown]
+        raise InvalidRequest(f"{unknown[0]!r} is not a query parameter of this call; {there_is}", problems)
 
 
 def _require_json(request: Request) -> None:
