@@ -1,7 +1,7 @@
 """The warm pool of sandboxes."""
 
 import asyncio
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -20,7 +20,7 @@ def outcome_of(*starts: object) -> tuple[object, int]:
         outcome = pending.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        return cast(Any, outcome)
+        return cast(Cell, outcome)
 
     async def take() -> object:
         return await Pool(start, size=0, network=False).take(network=False)
