@@ -496,7 +496,7 @@ def test_what_is_due_is_found_on_every_page_of_an_index(emulator: str, request: 
 
 
 def _chats_of_one_shard(count: int) -> list[ChatKey]:
-    from sandkeeper.adapters.items import expiry_shard  # noqa: PLC0415 - the one case that looks inside
+    from sandkeeper.adapters.dynamodb.items import expiry_shard  # noqa: PLC0415 - the one case that looks inside
 
     keys = [ChatKey("alice", f"chat-{number}") for number in range(count * 40)]
     return [key for key in keys if expiry_shard(key) == expiry_shard(keys[0])][:count]

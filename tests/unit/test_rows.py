@@ -13,8 +13,7 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandkeeper.adapters import items
-from sandkeeper.adapters.dynamodb import DynamoFileCatalog, DynamoSessionStore, Table
+from sandkeeper.adapters.dynamodb import DynamoFileCatalog, DynamoSessionStore, Table, items
 from sandkeeper.adapters.s3 import S3FileContents, file_at, object_key
 from sandkeeper.errors import FileNotFound, NotConfigured, SandkeeperError, StoreUnavailable
 from sandkeeper.model import (

@@ -1,0 +1,8 @@
+"""The stores on one DynamoDB table, a module for each kind of row."""
+
+from sandkeeper.adapters.dynamodb.files import DynamoFileCatalog
+from sandkeeper.adapters.dynamodb.keys import DynamoApiKeyStore
+from sandkeeper.adapters.dynamodb.sessions import DynamoSessionStore
+from sandkeeper.adapters.dynamodb.table import Table
+
+__all__ = ["DynamoApiKeyStore", "DynamoFileCatalog", "DynamoSessionStore", "Table"]
