@@ -28,11 +28,17 @@ class _CloudFormationLoader(yaml.SafeLoader):
 _CloudFormationLoader.add_multi_constructor("!", _CloudFormationLoader.intrinsic)
 
 
+def load_template(text: str) -> dict[str, Any]:
+    """Returns a CloudFormation template, its intrinsic functions in their long form."""
+    document: dict[str, Any] = yaml.load(text, _CloudFormationLoader)  # noqa: S506 - a SafeLoader
+    return document
+
+
 class Template:
     """A template's resources, with references to parameters replaced by the parameters' defaults."""
 
     def __init__(self, text: str) -> None:
-        self._document: dict[str, Any] = yaml.load(text, _CloudFormationLoader)  # noqa: S506 - a SafeLoader
+        self._document = load_template(text)
 
     @classmethod
     def of_this_project(cls) -> Self:

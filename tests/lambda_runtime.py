@@ -24,7 +24,7 @@ from typing import Any
 
 from layers.build import install, interpreters, pins_for
 from local.project import ROOT
-from tests.cloudformation import load_template
+from local.template import load_template
 
 SAM = ROOT / ".envs" / "sam" / "bin" / "sam"
 TEMPLATE_PYTHON = "3.13"
@@ -49,7 +49,7 @@ class Built:
 
     def resource(self, logical_id: str) -> dict[str, Any]:
         """Returns a resource of the built template."""
-        resource: dict[str, Any] = load_template(self.template)["Resources"][logical_id]
+        resource: dict[str, Any] = load_template(self.template.read_text())["Resources"][logical_id]
         return resource
 
     def layer(self, logical_id: str) -> Path:

@@ -245,11 +245,11 @@ class TestOnTheLocalServer(SandboxProviderContract):
         with pytest.raises(SandboxGone):
             provider.run(lost, "1", timeout=TEN_SECONDS)
 
-    @pytest.mark.parametrize("kind", ["create_rate_limited", "create_unavailable"])
+    @pytest.mark.parametrize("kind", ["rate_limited", "unavailable"])
     def test_an_e2b_without_room_is_told_as_such(
         self, provider: SandboxProvider, sandboxes: Server, kind: str
     ) -> None:
-        sandboxes.plan(kind, times=None)
+        sandboxes.plan(kind, call="create", times=None)
 
         with pytest.raises(CapacityExhausted):
             provider.create(spec())
@@ -259,7 +259,7 @@ class TestOnTheLocalServer(SandboxProviderContract):
     ) -> None:
         asked = spec()
         before = sandboxes.states()
-        sandboxes.plan("create_reply_lost")
+        sandboxes.plan("reply_lost", call="create")
         with suppress(SandboxUnavailable):  # unless the SDK has asked again by itself
             provider.create(asked)
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from local.project import ROOT
+from local.template import load_template
 from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, Settings
-from tests.cloudformation import load_template
 
 TEXT = (ROOT / "template.yaml").read_text()
-TEMPLATE = load_template(ROOT / "template.yaml")
+TEMPLATE = load_template(TEXT)
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 FUNCTIONS: dict[str, tuple[str, type[Settings]]] = {
     "ApiFunction": ("api", ApiSettings),
