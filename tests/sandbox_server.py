@@ -1,7 +1,8 @@
 """Fixtures for tests against the local sandbox server; a pytest plugin (`-p tests.sandbox_server`).
 
 `sandbox_server` is one server for all tests of a run; `sandboxes` gives its control plane to the E2B SDK in
-this process. `serve` starts a server with settings of its own.
+this process, as do `sandbox` and `shared`, which are sandboxes there. `serve` starts a server with settings of
+its own.
 """
 
 import json
@@ -16,9 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from e2b_code_interpreter import Sandbox
 
 ROOT = Path(__file__).parents[1]
 _READY_WITHIN_S = 30
@@ -51,16 +55,24 @@ class Server:
         """The failure `kind` befalls what comes next; see local/sandbox/faults.py."""
         self.call("POST", "/admin/faults", {"kind": kind, **values})
 
+    def calls(self) -> dict[str, int]:
+        """How often each call of the control plane has come so far, and runs as `run`."""
+        counts: dict[str, int] = self.call("GET", "/admin/calls")
+        return counts
+
     def states(self) -> dict[str, str]:
         """The state of every sandbox ever created, by its id."""
         return {entry["sandboxID"]: entry["state"] for entry in self.call("GET", "/admin/sandboxes")}
 
 
 @contextmanager
-def serve(*flags: str, pool_size: int = 1) -> Iterator[Server]:
-    """A server on a free port, ended with all its sandboxes at the end."""
+def serve(*flags: str, pool_size: int = 1, preload: str = "") -> Iterator[Server]:
+    """A server on a free port, ended with all its sandboxes at the end.
+
+    Its sandboxes import pandas and matplotlib when they are first used, which makes a start cost less than half.
+    """
     with tempfile.TemporaryDirectory(prefix="sk-") as data_dir:
-        process = start(data_dir, *flags, pool_size=pool_size)
+        process = start(data_dir, "--preload", preload, *flags, pool_size=pool_size)
         try:
             yield Server(**ready(process), data_dir=Path(data_dir))
         finally:
@@ -122,3 +134,21 @@ def sandboxes(sandbox_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for sandbox_id, state in sandbox_server.states().items():
         if sandbox_id not in before and state in {"running", "paused"}:
             sandbox_server.call("DELETE", f"/sandboxes/{sandbox_id}")
+
+
+@pytest.fixture
+def sandbox(sandboxes: Server) -> "Sandbox":
+    """A sandbox for this test alone."""
+    from e2b_code_interpreter import Sandbox  # noqa: PLC0415 - slow, and not for tests of other parts
+
+    return Sandbox.create(timeout=120)
+
+
+@pytest.fixture(scope="module")
+def shared(sandbox_server: Server) -> "Iterator[Sandbox]":
+    """A sandbox for all tests of a module that neither end nor clutter it."""
+    from e2b_code_interpreter import Sandbox  # noqa: PLC0415 - as above
+
+    sandbox = Sandbox.create(timeout=600, **sandbox_server.sdk)
+    yield sandbox
+    sandbox.kill()

@@ -1,6 +1,7 @@
 """An E2B-compatible sandbox server: the unmodified E2B SDK runs against it, with real kernels and no account.
 
 control.py    the control plane's routes          wire.py       its JSON shapes
+calls.py      what all its calls have in common
 gateway.py    traffic to the ports of sandboxes   fleet.py      all sandboxes: create, list, find, end
 sandbox.py    one sandbox's life and deadline     cell.py       its processes and folders
 tunnel.py     connections, passed on by byte      head.py       the head of a request

@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from local.sandbox import bubblewrap, cgroups
+from local.sandbox.calls import Calls, error
 from local.sandbox.cell import Cell
-from local.sandbox.control import Control, error
+from local.sandbox.control import Control
 from local.sandbox.faults import Faults
 from local.sandbox.fleet import Fleet
 from local.sandbox.gateway import Gateway
-from local.sandbox.isolation import Isolation, Unisolated
+from local.sandbox.isolation import PRELOAD, Isolation, Unisolated
 from local.sandbox.limits import Limits
 from local.sandbox.pool import Pool
 from local.sandbox.runtime import Runtime
@@ -37,6 +38,7 @@ class Settings:
     memory_mib: int = 2048
     network: bool = False
     isolated: bool = True
+    preload: str = PRELOAD
 
 
 class SettingsError(Exception):
@@ -59,13 +61,14 @@ class Stack:
 
     def config(self, address: str) -> uvicorn.Config:
         """How uvicorn serves it all; `address` is the host and port that clients use."""
-        control = Control(self.fleet, self.faults, memory_mib=self._settings.memory_mib, domain=address)
+        calls = Calls(self.faults)
+        control = Control(self.fleet, self.faults, calls, memory_mib=self._settings.memory_mib, domain=address)
         app = Starlette(
             routes=control.routes(),
             lifespan=self._lifespan,
             exception_handlers={404: _no_such_call, 405: _no_such_call},
         )
-        front_door = functools.partial(FrontDoor, Gateway(self.fleet, self.faults))
+        front_door = functools.partial(FrontDoor, Gateway(self.fleet, self.faults, calls))
         return uvicorn.Config(
             app,
             http=cast(Any, front_door),
@@ -95,9 +98,10 @@ class Stack:
                 "set up the kernel environment, or name another with --kernel-python"
             ) from failure
         if not self._settings.isolated:
-            return Unisolated(runtime, self._limits)
-        etc = bubblewrap.write_etc(self._folder / "etc")
-        return bubblewrap.Bubblewrap(bubblewrap.find_bwrap(), runtime, self._limits, etc)
+            return Unisolated(runtime, self._limits, self._settings.preload)
+        files = bubblewrap.write_files(self._folder / "files", runtime)
+        bwrap = bubblewrap.find_bwrap()
+        return bubblewrap.Bubblewrap(bwrap, runtime, self._limits, files, self._settings.preload)
 
     async def _start_cell(self, network: bool) -> Cell:
         return await Cell.start(self._isolation, self._limits, self._cgroups, self._folder, network=network)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from local.sandbox.isolation import AGENT, Folders, Spawned, agent_command
 from local.sandbox.limits import Limits
-from local.sandbox.runtime import Runtime
+from local.sandbox.runtime import Runtime, write_programs
 
 _HOME = "/home/user"
 _RUN = "/run/sandkeeper"
@@ -41,7 +41,8 @@ class Bubblewrap:
     bwrap: Path
     runtime: Runtime
     limits: Limits
-    etc: Path
+    files: Path
+    preload: str
 
     async def spawn(self, folders: Folders, *, network: bool) -> Spawned:
         """The sandbox, with the process id that its first process has outside; it waits at a gate.
@@ -55,7 +56,7 @@ class Bubblewrap:
             with (folders.root / "agent.log").open("wb") as log:
                 process = await asyncio.create_subprocess_exec(
                     *self.command(folders, network=network, options=options),
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
                     pass_fds=(tell, gate),
@@ -84,6 +85,7 @@ class Bubblewrap:
 
     def command(self, folders: Folders, *, network: bool, options: list[str]) -> list[str]:
         """The whole command line; what is not named in it does not exist inside."""
+        python = _inside(self.runtime)
         return [
             str(self.bwrap),
             *options,
@@ -94,16 +96,13 @@ class Bubblewrap:
             *("--bind", str(folders.home), _HOME),
             *("--bind", str(folders.run), _RUN),
             *("--ro-bind", str(AGENT), "/opt/sandkeeper/agent"),
+            *("--ro-bind", str(self.files / "bin"), "/opt/sandkeeper/bin"),
             *("--ro-bind", str(self.runtime.packages), "/opt/site"),
             *self._python(),
             *("--remount-ro", "/", "--chdir", _HOME, "--clearenv"),
-            *_setenv(self.runtime.environment(self._executable, "/opt/site", _HOME, "/opt/sandkeeper")),
-            *agent_command(str(self._executable), _RUN, _HOME, network=network),
+            *_setenv(self.runtime.environment(python, "/opt/site", _HOME, "/opt/sandkeeper")),
+            *agent_command(str(python), _RUN, _HOME, self.preload, network=network),
         ]
-
-    @property
-    def _executable(self) -> Path:
-        return (self.runtime.prefix if self.runtime.in_usr else Path("/opt/python")) / self.runtime.executable
 
     def _system(self) -> list[str]:
         """/usr and the names that lead to it, and memory-backed folders that are bounded."""
@@ -120,9 +119,8 @@ class Bubblewrap:
 
     def _etc(self, *, network: bool) -> list[str]:
         """Names and addresses made for the sandbox; certificates and linker settings of the host."""
-        arguments = [
-            part for file in sorted(self.etc.iterdir()) for part in ("--ro-bind", str(file), f"/etc/{file.name}")
-        ]
+        own = sorted((self.files / "etc").iterdir())
+        arguments = [part for file in own for part in ("--ro-bind", str(file), f"/etc/{file.name}")]
         for name in [*_SHARED_ETC, *(["resolv.conf"] if network else [])]:
             arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
         return arguments
@@ -142,16 +140,11 @@ class Bubblewrap:
         return arguments
 
 
-def write_etc(folder: Path) -> Path:
-    """`folder`, with the files of /etc that every sandbox has in the same form."""
+def write_files(folder: Path, runtime: Runtime) -> Path:
+    """`folder`, with the files of ours that every sandbox has in the same form: /etc and the programs."""
     folder.mkdir()
-    for name, text in (
-        ("passwd", f"root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:user:{_HOME}:/bin/bash\n"),
-        ("group", "root:x:0:\nuser:x:1000:\n"),
-        ("hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
-        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
-    ):
-        (folder / name).write_text(text)
+    _write_etc(folder / "etc")
+    write_programs(folder / "bin", _inside(runtime))
     return folder
 
 
@@ -173,6 +166,22 @@ def find_bwrap() -> Path:
         f"sandboxes cannot be isolated here, as bubblewrap does not work: {reason}. "
         "Allow unprivileged user namespaces, or pass --no-isolation if all code that will run is trusted."
     )
+
+
+def _inside(runtime: Runtime) -> Path:
+    """Where a sandbox has the interpreter."""
+    return (runtime.prefix if runtime.in_usr else Path("/opt/python")) / runtime.executable
+
+
+def _write_etc(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in (
+        ("passwd", f"root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:user:{_HOME}:/bin/bash\n"),
+        ("group", "root:x:0:\nuser:x:1000:\n"),
+        ("hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+    ):
+        (folder / name).write_text(text)
 
 
 def _candidates() -> list[Path]:

@@ -16,16 +16,12 @@ from local.sandbox.cgroups import Cgroup, Cgroups
 from local.sandbox.isolation import Folders, Isolation, Spawned
 from local.sandbox.limits import Limits
 
-WARM_TIMEOUT_S = 20
+WARM_TIMEOUT_S = 45  # the agent gives its kernel up before that, and says why
 _ALPHABET = string.ascii_lowercase + string.digits
 
 
 class CellFailedError(Exception):
     """Raised when a cell's agent ended or did not get ready; the message has the last line it wrote."""
-
-
-class CellStuckError(CellFailedError):
-    """The agent neither got ready nor ended. Another start may well succeed: about one in 500 gets stuck."""
 
 
 class Cell:
@@ -121,7 +117,7 @@ class Cell:
                         raise CellFailedError(f"the agent of {self.id!r} ended: {self._last_words()}")
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise CellStuckError(
+            raise CellFailedError(
                 f"the agent of {self.id!r} was not ready after {WARM_TIMEOUT_S} s: {self._last_words()}"
             ) from None
 

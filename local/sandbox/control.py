@@ -1,82 +1,73 @@
 """The control plane's routes: the calls of E2B's API that create, find, change and end sandboxes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from local.sandbox import wire
-from local.sandbox.bubblewrap import IsolationUnavailableError
-from local.sandbox.cell import CellFailedError
-from local.sandbox.faults import Fault, Faults, Kind
-from local.sandbox.fleet import Fleet, KeyReusedError, TooManySandboxesError, UnknownSandboxError
+from local.sandbox.calls import Calls, Handler, error
+from local.sandbox.faults import AT_ONCE, Call, Fault, Faults, Kind
+from local.sandbox.fleet import Fleet, UnknownSandboxError
 from local.sandbox.sandbox import Sandbox, State
 
-_FAULT_HEADER = "x-sandkeeper-fault"
 _UNSUPPORTED = ("snapshots", "templates", "v2/templates", "v3/templates", "volumes", "secrets", "teams")
-_CREATE_FAULTS = [kind for kind in Kind if kind.is_of_create]
-
-_STATUS: dict[type[Exception], tuple[int, str | None]] = {
-    UnknownSandboxError: (404, None),
-    TooManySandboxesError: (429, None),
-    KeyReusedError: (409, "idempotency_request_mismatch"),
-    CellFailedError: (500, "sandbox_create_failed"),
-    IsolationUnavailableError: (500, "sandbox_create_failed"),
-    wire.UnsupportedError: (501, None),
-    ValidationError: (400, None),
-    ValueError: (400, None),
-}
 
 _BodyT = TypeVar("_BodyT", bound=BaseModel)
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Control:
     """The handlers; each is one call of the API."""
 
-    def __init__(self, fleet: Fleet, faults: Faults, *, memory_mib: int, domain: str) -> None:
+    def __init__(self, fleet: Fleet, faults: Faults, calls: Calls, *, memory_mib: int, domain: str) -> None:
         self._fleet = fleet
         self._faults = faults
+        self._calls = calls
         self._memory_mib = memory_mib
         self._domain = domain
 
     def routes(self) -> list[Route]:
         """All calls, with and without the version in their path."""
         one = "/sandboxes/{sandbox_id}"
-        routes = [
-            ("GET", "/health", self.health),
-            ("POST", "/sandboxes", self.create),
-            ("GET", "/sandboxes", self.list_running),
-            ("GET", "/v2/sandboxes", self.list_pages),
-            ("GET", "/sandboxes/metrics", self.metrics_of_many),
-            ("GET", one, self.info),
-            ("DELETE", one, self.kill),
-            ("POST", f"{one}/connect", self.connect),
-            ("POST", f"{one}/resume", self.resume),
-            ("POST", f"{one}/pause", self.pause),
-            ("POST", f"{one}/timeout", self.set_timeout),
-            ("POST", f"{one}/refreshes", self.refresh),
-            ("GET", f"{one}/metrics", self.metrics),
-            ("POST", f"{one}/snapshots", self.unsupported),
-            ("POST", f"{one}/fork", self.unsupported),
-            ("PUT", f"{one}/network", self.unsupported),
-            ("GET", "/admin/sandboxes", self.records),
-            ("GET", "/admin/faults", self.planned_faults),
-            ("POST", "/admin/faults", self.plan_fault),
-            ("DELETE", "/admin/faults", self.clear_faults),
+        routes: list[tuple[str, str, Handler, Call | None]] = [
+            ("GET", "/health", self.health, None),
+            ("POST", "/sandboxes", self.create, Call.CREATE),
+            ("GET", "/sandboxes", self.list_running, Call.LIST),
+            ("GET", "/v2/sandboxes", self.list_pages, Call.LIST),
+            ("GET", "/sandboxes/metrics", self.metrics_of_many, None),
+            ("GET", one, self.info, Call.INFO),
+            ("DELETE", one, self.kill, Call.KILL),
+            ("POST", f"{one}/connect", self.connect, Call.CONNECT),
+            ("POST", f"{one}/resume", self.resume, Call.CONNECT),
+            ("POST", f"{one}/pause", self.pause, Call.PAUSE),
+            ("POST", f"{one}/timeout", self.set_timeout, Call.TIMEOUT),
+            ("POST", f"{one}/refreshes", self.refresh, Call.TIMEOUT),
+            ("GET", f"{one}/metrics", self.metrics, None),
+            ("POST", f"{one}/snapshots", self.unsupported, None),
+            ("POST", f"{one}/fork", self.unsupported, None),
+            ("PUT", f"{one}/network", self.unsupported, None),
+            ("GET", "/admin/calls", self.counts, None),
+            ("GET", "/admin/sandboxes", self.records, None),
+            ("GET", "/admin/faults", self.planned_faults, None),
+            ("POST", "/admin/faults", self.plan_fault, None),
+            ("DELETE", "/admin/faults", self.clear_faults, None),
         ]
-        versioned = [("POST", f"/v2{path}", call) for method, path, call in routes if method == "POST"]
-        whole = [
-            Route(f"/{name}{{rest:path}}", _answering(self.unsupported), methods=None) for name in _UNSUPPORTED
+        versioned = [
+            ("POST", f"/v2{path}", handler, call) for method, path, handler, call in routes if method == "POST"
         ]
         return [
-            *(Route(path, _answering(call), methods=[method]) for method, path, call in [*routes, *versioned]),
-            *whole,
+            *(
+                Route(path, self._calls.endpoint(handler, call), methods=[method])
+                for method, path, handler, call in [*routes, *versioned]
+            ),
+            *(
+                Route(f"/{name}{{rest:path}}", self._calls.endpoint(self.unsupported), methods=None)
+                for name in _UNSUPPORTED
+            ),
         ]
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002
@@ -84,20 +75,9 @@ class Control:
         return Response(status_code=204)
 
     async def create(self, request: Request) -> Response:
-        """A running sandbox, or the failure that a test has asked for."""
+        """A new running sandbox, or the one that the idempotency key stands for."""
         spec = (await _body(request, wire.NewSandbox)).spec()
-        fault = self._faults.take(*_CREATE_FAULTS, header=request.headers.get(_FAULT_HEADER))
-        match fault and fault.kind:
-            case Kind.CREATE_RATE_LIMITED:
-                return error(429, "too many creates, on demand")
-            case Kind.CREATE_UNAVAILABLE:
-                return error(503, "no capacity, on demand", "sandbox_capacity_unavailable")
-            case Kind.CREATE_SLOW:
-                assert fault  # noqa: S101  (it has a kind)
-                await asyncio.sleep(fault.delay_ms / 1000)
         sandbox = await self._fleet.create(spec, request.headers.get("idempotency-key"))
-        if fault and fault.kind is Kind.CREATE_REPLY_LOST:
-            request.state.disconnect()
         return JSONResponse(wire.created(sandbox, self._domain), 201)
 
     async def connect(self, request: Request) -> Response:
@@ -184,6 +164,10 @@ class Control:
         """501, so that nobody waits for what only the cloud has."""
         return error(501, f"{request.method} {request.url.path} is not part of the local sandbox server")
 
+    async def counts(self, request: Request) -> Response:  # noqa: ARG002
+        """How often each call has come since the start, and how often a run was asked for."""
+        return JSONResponse(self._calls.counts())
+
     async def records(self, request: Request) -> Response:  # noqa: ARG002
         """Every sandbox ever created, with its state."""
         return JSONResponse([wire.record(sandbox) for sandbox in self._fleet])
@@ -193,10 +177,10 @@ class Control:
         return JSONResponse([asdict(fault) for fault in self._faults.planned])
 
     async def plan_fault(self, request: Request) -> Response:
-        """The failure will come; a sandbox that shall vanish is gone when this returns."""
+        """The failure will come; what happens to a sandbox at once has happened when this returns."""
         fault = Fault.of(await request.json())
-        if fault.kind is Kind.VANISH:
-            await self._fleet.get(fault.sandbox_id or "").end(State.VANISHED)
+        if fault.kind in AT_ONCE:
+            await self._befall(self._fleet.get(fault.sandbox_id or ""), fault.kind)
         else:
             self._faults.plan(fault)
         return Response(status_code=204)
@@ -205,6 +189,15 @@ class Control:
         """No failure will come."""
         self._faults.clear()
         return Response(status_code=204)
+
+    async def _befall(self, sandbox: Sandbox, kind: Kind) -> None:
+        match kind:
+            case Kind.PAUSE:
+                await sandbox.pause()
+            case Kind.EXPIRE:
+                await sandbox.end(State.EXPIRED)
+            case Kind.VANISH:
+                await sandbox.end(State.VANISHED)
 
     def _sandbox(self, request: Request) -> Sandbox:
         return self._fleet.get(request.path_params["sandbox_id"])
@@ -217,27 +210,6 @@ class Control:
 
     async def _metric(self, sandbox: Sandbox) -> dict[str, object]:
         return await asyncio.to_thread(wire.metric, sandbox, self._memory_mib)
-
-
-def error(status: int, message: str, error_code: str | None = None) -> JSONResponse:
-    """A failure in the form that the SDK reads."""
-    code = {"error_code": error_code} if error_code else {}
-    return JSONResponse({"code": status, "message": message, **code}, status)
-
-
-def _answering(call: Handler) -> Handler:
-    """`call`, with the errors of the table answered; nobody without an API key gets to it."""
-
-    async def endpoint(request: Request) -> Response:
-        if request.url.path != "/health" and not request.headers.get("x-api-key"):
-            return error(401, "the header X-API-KEY is missing; any value will do here")
-        try:
-            return await call(request)
-        except tuple(_STATUS) as failure:
-            status, error_code = next(_STATUS[kind] for kind in type(failure).__mro__ if kind in _STATUS)
-            return error(status, str(failure), error_code)
-
-    return endpoint
 
 
 async def _body(request: Request, model: type[_BodyT]) -> _BodyT:

@@ -35,7 +35,7 @@ class Query:
         return (
             sandbox.state in self.states
             and self.metadata.items() <= sandbox.spec.metadata.items()
-            and (self.started_after is None or sandbox.started_at > self.started_after)
+            and (self.started_after is None or sandbox.started_at >= self.started_after)
             and self.template_id in {None, sandbox.spec.template_id}
         )
 

@@ -14,6 +14,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from local.sandbox.calls import Calls
 from local.sandbox.faults import Fault, Faults, Kind
 from local.sandbox.fleet import Fleet, UnknownSandboxError
 from local.sandbox.head import BadRequestError, Head
@@ -33,6 +34,15 @@ class Destination:
     port: int
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A connection to a sandbox's port, on which nothing has been said, and what shall befall the request."""
+
+    sandbox: Sandbox
+    connection: socket.socket
+    fault: Fault | None
+
+
 class Refusal(Exception):
     """Raised with what the client is told in the sandbox's place."""
 
@@ -49,9 +59,10 @@ class Unreachable(Exception):
 class Gateway:
     """Finds the sandbox that a request is for, and opens connections to it."""
 
-    def __init__(self, fleet: Fleet, faults: Faults) -> None:
+    def __init__(self, fleet: Fleet, faults: Faults, calls: Calls) -> None:
         self._fleet = fleet
         self._faults = faults
+        self._calls = calls
 
     def destination(self, head: Head) -> Destination | None:
         """Where the request shall go, or None for the control plane."""
@@ -63,26 +74,32 @@ class Gateway:
             return Destination(signer.id, ENVD_PORT)
         return None
 
-    async def open(self, destination: Destination, head: Head) -> tuple[Sandbox, socket.socket]:
-        """The sandbox and a connection to its port, on which nothing has been said."""
+    async def open(self, destination: Destination, head: Head) -> Opened:
+        """A connection to where the request shall go."""
+        if _is_run(head):
+            self._calls.count_run()
         sandbox = await self._running(destination)
-        if self._faults.take(Kind.UNREACHABLE, sandbox_id=sandbox.id):
+        if self._faults.of_sandbox(Kind.UNREACHABLE, sandbox_id=sandbox.id):
             raise Unreachable
         if sandbox.traffic_token and destination.port != ENVD_PORT:
             _check_traffic_token(sandbox, head)
+        fault = self._run_fault(sandbox, head)
         try:
-            return sandbox, await _dial(sandbox, destination.port)
+            return Opened(sandbox, await _dial(sandbox, destination.port), fault)
         except OSError:
             if sandbox.state is not State.RUNNING:
                 raise _not_found(sandbox.id) from None
             message = "The sandbox is running but port is not open"
             raise Refusal(502, sandbox.id, message, port=destination.port) from None
 
-    def run_fault(self, sandbox: Sandbox, head: Head) -> Fault | None:
-        """The failure that shall befall this request if it is a run."""
-        if head.path != "/execute":
+    def _run_fault(self, sandbox: Sandbox, head: Head) -> Fault | None:
+        if not _is_run(head):
             return None
-        return self._faults.take(Kind.RUN_DROPPED, sandbox_id=sandbox.id, header=head.get("x-sandkeeper-fault"))
+        header = head.get("x-sandkeeper-fault")
+        try:
+            return self._faults.of_sandbox(Kind.RUN_DROPPED, sandbox_id=sandbox.id, header=header)
+        except ValueError as failure:
+            raise Refusal(400, sandbox.id, str(failure)) from failure
 
     async def _running(self, destination: Destination) -> Sandbox:
         try:
@@ -104,9 +121,13 @@ class Gateway:
             parts = [query.get("path", ""), operation, query.get("username", ""), sandbox.access_token]
             text = ":".join([*parts, expiration] if expiration else parts)
             digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            if hmac.compare_digest(query.get("signature", ""), f"v1_{digest}"):
+            if _same(query.get("signature", ""), f"v1_{digest}"):
                 return sandbox
         return None
+
+
+def _is_run(head: Head) -> bool:
+    return head.method == "POST" and head.path == "/execute"
 
 
 def _port(text: str) -> int:
@@ -123,8 +144,12 @@ def _check_traffic_token(sandbox: Sandbox, head: Head) -> None:
     given = head.get("e2b-traffic-access-token")
     if given is None:
         raise Refusal(403, sandbox.id, "the header E2B-Traffic-Access-Token is missing; create returned its value")
-    if not hmac.compare_digest(given, sandbox.traffic_token or ""):
+    if not _same(given, sandbox.traffic_token or ""):
         raise Refusal(403, sandbox.id, "the header E2B-Traffic-Access-Token is not this sandbox's")
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), expected.encode())  # strings would have to be ASCII
 
 
 async def _dial(sandbox: Sandbox, port: int) -> socket.socket:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from local.sandbox.limits import Limits
-from local.sandbox.runtime import Runtime
+from local.sandbox.runtime import Runtime, write_programs
 
 AGENT = Path(__file__).parent / "agent"
-_PRELOAD = "pandas,matplotlib.pyplot"
+PRELOAD = "pandas,matplotlib.pyplot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +81,28 @@ class Isolation(Protocol):
 class Unisolated:
     """Sandboxes as plain processes of the user who runs the server: no protection, for trusted code alone.
 
-    They live on if the server is killed, and so does a program that detaches itself when its sandbox ends.
+    A paused one lives on if the server is killed, as does a program that detaches itself when its sandbox ends.
     """
 
     runtime: Runtime
     limits: Limits
+    preload: str
 
     async def spawn(self, folders: Folders, *, network: bool) -> Spawned:  # noqa: ARG002  (it is always shared)
         """The agent, in a session of its own."""
         python = self.runtime.prefix / self.runtime.executable
-        importable = folders.root / "opt"
-        importable.mkdir()
-        (importable / "agent").symlink_to(AGENT)
-        environment = self.runtime.environment(
-            python, str(self.runtime.packages), str(folders.home), str(importable)
-        )
+        ours = folders.root / "opt"
+        ours.mkdir()
+        (ours / "agent").symlink_to(AGENT)
+        write_programs(ours / "bin", python)
+        environment = self.runtime.environment(python, str(self.runtime.packages), str(folders.home), str(ours))
         with (folders.root / "agent.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                *agent_command(str(python), str(folders.run), str(folders.home), network=True),
-                env={**environment, "TMPDIR": str(folders.tmp)},
+                *agent_command(str(python), str(folders.run), str(folders.home), self.preload, network=True),
+                # pip could write to the interpreter's own packages here.
+                env={**environment, "TMPDIR": str(folders.tmp), "PIP_USER": "1"},
                 cwd=folders.home,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -110,8 +111,13 @@ class Unisolated:
         return Spawned(process, process.pid)
 
 
-def agent_command(python: str, run: str, home: str, *, network: bool) -> list[str]:
-    """The command line of an agent."""
+def agent_command(python: str, run: str, home: str, preload: str, *, network: bool) -> list[str]:
+    """The command line of an agent; `preload` names modules, with commas between them.
+
+    Its stdin must be a pipe from the server, whose end it takes for the server's own: bubblewrap does not end a
+    sandbox whose server was killed while the sandbox was being made.
+    """
     # -P: the working directory is the user's home, from which the agent must import nothing.
-    arguments = [python, "-P", "-m", "agent", "--run-dir", run, "--home", home, "--preload", _PRELOAD]
+    arguments = [python, "-P", "-m", "agent", "--run-dir", run, "--home", home, "--preload", preload]
+    arguments.append("--end-with-stdin")
     return [*arguments, *(["--shared-network"] if network else [])]

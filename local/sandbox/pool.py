@@ -5,10 +5,9 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from local.sandbox.cell import Cell, CellStuckError
+from local.sandbox.cell import Cell
 
 _STARTS_AT_ONCE = 2  # a start keeps a core busy for a second or more, at the cost of code that runs meanwhile
-_STARTS_OF_ONE = 3  # see CellStuckError
 
 _log = logging.getLogger(__name__)
 
@@ -59,11 +58,6 @@ class Pool:
 
     async def _start(self, *, network: bool) -> Cell:
         async with self._starts:
-            for _ in range(_STARTS_OF_ONE - 1):
-                try:
-                    return await self._start_cell(network)
-                except CellStuckError as error:
-                    _log.warning("starting again: %s", error)
             return await self._start_cell(network)
 
     def _drop_failed(self, task: asyncio.Task[Cell]) -> None:

@@ -88,18 +88,18 @@ class FrontDoor(asyncio.Protocol):
         """The sandbox has the request, or the client knows why not."""
         client = self._become_client()
         try:
-            sandbox, connection = await self._gateway.open(destination, head)
+            opened = await self._gateway.open(destination, head)
         except Refusal as refusal:
             client.answer(refusal.status, refusal.body)
             return
         except Unreachable:
             client.close()
             return
-        fault = self._gateway.run_fault(sandbox, head)
-        far_end = SandboxEnd(client, fault.after_bytes if fault else None)
-        await asyncio.get_running_loop().create_unix_connection(lambda: far_end, sock=connection)
-        sandbox.connections.add(client)
-        client.join(far_end, on_end=lambda: sandbox.connections.discard(client))
+        connections = opened.sandbox.connections
+        far_end = SandboxEnd(client, opened.fault.after_bytes if opened.fault else None)
+        await asyncio.get_running_loop().create_unix_connection(lambda: far_end, sock=opened.connection)
+        connections.add(client)
+        client.join(far_end, on_end=lambda: connections.discard(client))
         far_end.transport.write(head.closing())
 
     def _become_client(self) -> "ClientEnd":

@@ -186,7 +186,7 @@ def query(parameters: dict[str, str]) -> Query:
     return Query(
         metadata=metadata(parameters.get("metadata", "")),
         states=frozenset(map(State, states)),
-        started_after=datetime.fromisoformat(after) if after else None,
+        started_after=datetime.fromisoformat(after).astimezone() if after else None,
         template_id=parameters.get("template"),
     )
 

@@ -1,13 +1,11 @@
 """The unmodified E2B SDK, synchronous, against the local sandbox server."""
 
-import json
-import socket
 import threading
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import httpx
 import pytest
@@ -15,32 +13,16 @@ from e2b import (
     CommandExitException,
     NotFoundException,
     PtySize,
-    RateLimitException,
     SandboxException,
     SandboxNotFoundException,
     SandboxNotRunningException,
     SandboxQuery,
     SandboxState,
-    ServiceBusyException,
     TimeoutException,
 )
 from e2b_code_interpreter import Sandbox
 
 from tests.sandbox_server import Server, eventually
-
-
-@pytest.fixture
-def sandbox(sandboxes: Server) -> Sandbox:
-    """A sandbox for this test alone."""
-    return Sandbox.create(timeout=120)
-
-
-@pytest.fixture(scope="module")
-def shared(sandbox_server: Server) -> Iterator[Sandbox]:
-    """A sandbox for all tests that neither end nor clutter it."""
-    sandbox = Sandbox.create(timeout=600, **sandbox_server.sdk)
-    yield sandbox
-    sandbox.kill()
 
 
 class TestLife:
@@ -164,6 +146,30 @@ class TestList:
         assert ids(SandboxQuery(metadata={"chat": "1 & 2/ü"})) == {one.sandbox_id}
         assert ids(SandboxQuery(metadata={"app": "a"}, state=[SandboxState.PAUSED])) == {two.sandbox_id}
 
+    def test_filters_by_start_and_template(self, sandboxes: Server) -> None:
+        before = Sandbox.create("one", timeout=60, metadata={"app": "b"})
+        after = Sandbox.create("two", timeout=60, metadata={"app": "b"})
+        started_at = after.get_info().started_at
+
+        def ids(**query: Any) -> list[str]:
+            return [i.sandbox_id for i in Sandbox.list(SandboxQuery(metadata={"app": "b"}, **query)).next_items()]
+
+        assert ids(started_after=started_at) == [after.sandbox_id]
+        assert ids(started_after=before.get_info().started_at) == [after.sandbox_id, before.sandbox_id]
+        assert ids(template="one") == [before.sandbox_id]
+
+    def test_paused_sandboxes_are_paged_like_running_ones(self, sandboxes: Server) -> None:
+        made = [Sandbox.create(timeout=60, metadata={"page": "y"}) for _ in range(3)]
+        for sandbox in made[:2]:
+            sandbox.pause()
+        query = SandboxQuery(metadata={"page": "y"}, state=[SandboxState.PAUSED, SandboxState.RUNNING])
+        pages = Sandbox.list(query, limit=1, order="asc")
+        found = []
+        while pages.has_next:
+            found += [(info.sandbox_id, info.state) for info in pages.next_items()]
+        states = [SandboxState.PAUSED, SandboxState.PAUSED, SandboxState.RUNNING]
+        assert found == [(sandbox.sandbox_id, state) for sandbox, state in zip(made, states, strict=True)]
+
     def test_pages_follow_each_other_without_gap_or_repetition(self, sandboxes: Server) -> None:
         made = [Sandbox.create(timeout=60, metadata={"page": "x"}).sandbox_id for _ in range(3)]
         pages = Sandbox.list(SandboxQuery(metadata={"page": "x"}), limit=2)
@@ -225,6 +231,9 @@ class TestCommands:
         with pytest.raises(CommandExitException) as failure:
             shared.commands.run("exit 3")
         assert failure.value.exit_code == 3
+
+    def test_root_is_the_sandboxs_one_user(self, shared: Sandbox) -> None:
+        assert shared.commands.run("id -un; pwd", user="root").stdout == "user\n/home/user\n"
 
     def test_output_is_streamed(self, shared: Sandbox) -> None:
         came: list[str] = []
@@ -327,6 +336,22 @@ class TestRuns:
             shared.run_code("import time\nwhile True: time.sleep(0.01)", timeout=1)
         assert shared.run_code("x", timeout=10).text == "kept"
 
+    def test_a_run_is_interrupted_by_a_signal_to_the_kernels_process(self, shared: Sandbox) -> None:
+        """As in E2B's image, the process is found by the name of its launcher."""
+        shared.run_code("kept = 41")
+        came = threading.Event()
+        code = "import time\nprint('on', flush=True)\ntime.sleep(100)"
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(shared.run_code, code, on_stdout=lambda _: came.set())
+            assert came.wait(20)
+            # The brackets keep the pattern from fitting the shell's own command line.
+            interrupt = "grep -qs '[i]pykernel_launcher' $p/cmdline && kill -INT ${p#/proc/}"
+            shared.commands.run(f"for p in /proc/[0-9]*; do {interrupt}; done; true", user="root")
+            error = run.result(20).error
+        assert error
+        assert error.name == "KeyboardInterrupt"
+        assert shared.run_code("kept + 1").text == "42"
+
     def test_a_kill_of_the_sandbox_ends_a_run(self, sandbox: Sandbox) -> None:
         threading.Timer(0.2, sandbox.kill).start()
         with pytest.raises(TimeoutException):
@@ -336,140 +361,3 @@ class TestRuns:
         sandbox = Sandbox.create(timeout=60, envs={"GREETING": "hello"})
         assert sandbox.run_code("import os; os.environ['GREETING']").text == "hello"
         assert sandbox.commands.run("echo $GREETING $E2B_SANDBOX_ID").stdout == f"hello {sandbox.sandbox_id}\n"
-
-
-class TestPorts:
-    def test_a_users_server_is_reached_by_its_host_name(self, shared: Sandbox, sandboxes: Server) -> None:
-        shared.files.write("index.html", "served")
-        shared.commands.run("python -m http.server 8080", background=True, timeout=0)
-        headers = {"Host": shared.get_host(8080)}
-        eventually(lambda: httpx.get(f"{sandboxes.url}/index.html", headers=headers).status_code == 200)
-        assert httpx.get(f"{sandboxes.url}/index.html", headers=headers).text == "served"
-
-    def test_a_closed_port_says_so(self, shared: Sandbox, sandboxes: Server) -> None:
-        reply = httpx.get(sandboxes.url, headers={"Host": shared.get_host(8081)})
-        assert reply.status_code == 502
-        assert "port is not open" in reply.json()["message"]
-
-    def test_a_websocket_passes_through(self, shared: Sandbox, sandboxes: Server) -> None:
-        code = (
-            "import socket, threading\n"
-            "server = socket.create_server(('127.0.0.1', 8082))\n"
-            "def serve():\n"
-            "    c, _ = server.accept()\n"
-            "    c.recv(65536)\n"
-            "    c.sendall(b'HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\n"
-            "Upgrade: echo\\r\\n\\r\\n')\n"
-            "    while data := c.recv(100): c.sendall(data.upper())\n"
-            "threading.Thread(target=serve, daemon=True).start()"
-        )
-        assert not shared.run_code(code).error
-        address = urlsplit(sandboxes.url)
-        with socket.create_connection((str(address.hostname), address.port or 0), timeout=10) as client:
-            host = shared.get_host(8082)
-            client.sendall(
-                f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n".encode()
-            )
-            assert b"101" in client.recv(1000)
-            client.sendall(b"hello")
-            assert client.recv(1000) == b"HELLO"
-
-    def test_private_traffic_needs_the_token(self, sandboxes: Server) -> None:
-        sandbox = Sandbox.create(timeout=60, network={"allow_public_traffic": False})
-        assert sandbox.run_code("1").text == "1"
-        reply = httpx.get(sandboxes.url, headers={"Host": sandbox.get_host(8080)})
-        assert reply.status_code == 403
-
-
-class TestIsolation:
-    def test_sandboxes_see_neither_each_others_files_nor_processes(self, sandboxes: Server) -> None:
-        one, two = Sandbox.create(timeout=60), Sandbox.create(timeout=60)
-        one.files.write("/home/user/secret", "x")
-        one.files.write("/tmp/secret", "x")
-        one.commands.run("sleep 1234", background=True, timeout=0)
-        assert two.commands.run("ls -a /tmp; ls ~").stdout.count("secret") == 0
-        assert "1234" not in two.commands.run("cat /proc/*/cmdline | tr '\\0' ' '").stdout
-
-    def test_nothing_of_the_host_is_seen_but_the_runtime(self, shared: Sandbox) -> None:
-        repository = str(Path(__file__).parents[2])
-        script = (
-            f"ls -d {repository} /home/* /root/.ssh /var/log /sys 2>/dev/null; cat /proc/1/cmdline | tr '\\0' ' '"
-        )
-        found = shared.commands.run(f"{script}; true").stdout.splitlines()
-        assert found[0] == "/home/user"
-        assert repository not in shared.commands.run("env").stdout
-        for write in ("touch /x", "touch /usr/x", "touch /opt/site/x", "touch /etc/x"):
-            with pytest.raises(CommandExitException):
-                shared.commands.run(write)
-
-    def test_the_kernels_settings_cannot_be_changed_nor_new_user_namespaces_be_made(self, shared: Sandbox) -> None:
-        """A server that runs as root shares its user id with sandboxes, which opens /proc/sys unless closed."""
-        writable = "find /proc -path '/proc/[0-9]*' -prune -o -type f -writable -print"
-        assert shared.commands.run(f"{writable} 2>/dev/null; true").stdout == ""
-        with pytest.raises(CommandExitException):
-            shared.commands.run("unshare --user true")
-        assert shared.commands.run("ls /etc/ssl/private 2>/dev/null; true").stdout == ""
-
-    def test_there_is_no_network(self, shared: Sandbox, sandboxes: Server) -> None:
-        url = json.dumps(sandboxes.url)
-        error = shared.run_code(f"import urllib.request; urllib.request.urlopen({url}, timeout=5)").error
-        assert error
-        assert error.name == "URLError"
-        assert httpx.get(f"{sandboxes.url}/health").status_code == 204  # where it is not cut off
-
-    def test_a_program_over_its_memory_gets_an_error_and_the_sandbox_lives_on(self, shared: Sandbox) -> None:
-        error = shared.run_code("x = bytearray(3 * 1024**3)").error
-        assert error
-        assert error.name == "MemoryError"
-        assert shared.run_code("1").text == "1"
-
-    def test_processes_are_limited(self, sandbox: Sandbox) -> None:
-        code = (
-            "import subprocess\n"
-            "try:\n"
-            "    for count in range(1000): subprocess.Popen(['sleep', '600'])\n"
-            "except OSError: pass\n"
-            "count"
-        )
-        assert int(sandbox.run_code(code).text or 0) < 512
-
-
-class TestFaults:
-    def test_creates_fail_on_demand(self, sandboxes: Server) -> None:
-        sandboxes.plan("create_rate_limited")
-        with pytest.raises(RateLimitException):
-            Sandbox.create(timeout=60, retries=0)
-        sandboxes.plan("create_unavailable")
-        with pytest.raises(ServiceBusyException):
-            Sandbox.create(timeout=60, retries=0)
-        assert Sandbox.create(timeout=60, retries=0).is_running()
-
-    def test_a_create_whose_answer_is_lost_has_made_a_sandbox(self, sandboxes: Server) -> None:
-        before = len(sandboxes.states())
-        with pytest.raises(httpx.TransportError):
-            Sandbox.create(timeout=60, api_headers={"X-Sandkeeper-Fault": "create_reply_lost"})
-        assert len(sandboxes.states()) == before + 1
-
-    def test_a_slow_create_outlasts_an_impatient_client(self, sandboxes: Server) -> None:
-        sandboxes.plan("create_slow", delay_ms=1500)
-        with pytest.raises(httpx.TimeoutException):
-            Sandbox.create(timeout=60, request_timeout=0.5, retries=0)
-
-    def test_a_runs_connection_breaks_on_demand(self, sandbox: Sandbox, sandboxes: Server) -> None:
-        sandboxes.plan("run_dropped", sandbox_id=sandbox.sandbox_id)
-        with pytest.raises(httpx.TransportError):
-            sandbox.run_code("print(1)")
-        assert sandbox.run_code("1").text == "1"
-
-    def test_a_sandbox_vanishes_on_demand(self, sandbox: Sandbox, sandboxes: Server) -> None:
-        sandboxes.plan("vanish", sandbox_id=sandbox.sandbox_id)
-        assert sandboxes.states()[sandbox.sandbox_id] == "vanished"
-        with pytest.raises(TimeoutException, match="was not found"):
-            sandbox.run_code("1")
-
-    def test_a_sandbox_is_unreachable_on_demand(self, sandbox: Sandbox, sandboxes: Server) -> None:
-        sandboxes.plan("unreachable", sandbox_id=sandbox.sandbox_id, times=None)
-        with pytest.raises(httpx.TransportError):
-            sandbox.run_code("1")
-        sandboxes.call("DELETE", "/admin/faults")
-        assert sandbox.run_code("1").text == "1"

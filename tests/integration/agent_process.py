@@ -67,8 +67,13 @@ def unix_client(path: Path, headers: Mapping[str, str] | None = None) -> httpx.C
 
 
 @contextmanager
-def running_agent(preload: str = "", headers: Mapping[str, str] | None = None) -> Iterator[Agent]:
-    """An agent with a warm kernel; it, its kernels and its folder are gone afterwards."""
+def running_agent(
+    preload: str = "", headers: Mapping[str, str] | None = None, python_path: Path | None = None
+) -> Iterator[Agent]:
+    """An agent with a warm kernel; it, its kernels and its folder are gone afterwards.
+
+    All of them import from `python_path` first.
+    """
     # Not pytest's folder: socket paths must be short.
     folder = Path(tempfile.mkdtemp(prefix="sk-"))
     for name in ("home", "run", "tmp"):
@@ -80,7 +85,7 @@ def running_agent(preload: str = "", headers: Mapping[str, str] | None = None) -
         cwd=folder / "home",
         env={
             "PATH": f"{PYTHON.parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT / "local" / "sandbox"),
+            "PYTHONPATH": os.pathsep.join(map(str, filter(None, (python_path, ROOT / "local" / "sandbox")))),
             "HOME": str(folder / "home"),
             "TMPDIR": str(folder / "tmp"),
             "LANG": "C.UTF-8",

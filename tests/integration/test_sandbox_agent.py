@@ -152,6 +152,14 @@ class TestOutput:
         assert error["traceback"].count("\n") > 2
         assert events[-1] == {"type": "end_of_execution"}
 
+    def test_an_error_comes_after_what_was_printed_before_it(self, agent: Agent) -> None:
+        """The kernel tells of an error on two channels, and one of them overtook the output now and then."""
+        runs = [agent.execute("print(1)\n1 / 0") for _ in range(60)]
+        for events in runs:
+            first, *printed, raised, last = (event["type"] for event in events)
+            assert (first, {*printed}, raised) == ("number_of_executions", {"stdout"}, "error")
+            assert last == "end_of_execution"
+
     def test_code_that_asks_for_input_fails_at_once(self, agent: Agent) -> None:
         (error,) = only(agent.execute("input('name? ')"), "error")
         assert "does not support input" in error["value"]
@@ -415,6 +423,15 @@ class TestRelay:
             port = server.getsockname()[1]
         assert self.talk(agent, port, b"") == b"refused\n"
         assert self.talk(agent, 0, b"") == b"refused\n"
+
+
+def test_a_kernel_that_does_not_greet_its_agent_gets_ready(tmp_path: Path) -> None:
+    """A greeting can get lost, and an agent that waited for it waited for good."""
+    mute = "from ipykernel import iostream\niostream.IOPubThread._send_welcome_message = lambda *_: None\n"
+    (tmp_path / "sitecustomize.py").write_text(mute)
+    with running_agent(python_path=tmp_path) as agent:
+        method = "from ipykernel.iostream import IOPubThread\nIOPubThread._send_welcome_message.__name__"
+        assert agent.value(method) == "<lambda>"
 
 
 def test_nothing_is_left_of_an_agent_that_was_told_to_end() -> None:

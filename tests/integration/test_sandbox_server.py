@@ -72,6 +72,16 @@ class TestProcess:
             successor.send_signal(signal.SIGTERM)
             successor.communicate(timeout=30)
 
+    def test_sandboxes_that_were_being_made_die_with_a_killed_server(self) -> None:
+        """Killed at any moment of a start: bubblewrap alone left a sandbox behind now and then."""
+        with tempfile.TemporaryDirectory(prefix="sk-") as data_dir:
+            process = start(data_dir, "--preload", "", pool_size=1)
+            ready(process)
+            eventually(lambda: processes_of(Path(data_dir)))
+            process.kill()
+            process.communicate(timeout=30)
+            eventually(lambda: processes_of(Path(data_dir)) == [])
+
     def test_two_servers_share_a_data_folder(self) -> None:
         with tempfile.TemporaryDirectory(prefix="sk-") as data_dir:
             processes = [start(data_dir, pool_size=0) for _ in range(2)]
@@ -145,6 +155,8 @@ class TestControlPlane:
             ("POST", "/v2/sandboxes", {}, 400),
             ("POST", "/v2/sandboxes", {"templateID": "base", "timeout": -1}, 400),
             ("POST", "/admin/faults", {"kind": "unheard_of"}, 400),
+            ("POST", "/admin/faults", {"kind": "slow"}, 400),
+            ("POST", "/admin/faults", {"kind": "vanish", "sandbox_id": "unknown"}, 404),
             ("POST", "/sandboxes/unknown/fork", {}, 501),
             ("GET", "/volumes", None, 501),
             ("GET", "/templates/base", None, 501),
@@ -244,6 +256,21 @@ class TestGateway:
         with socket.create_connection((host, int(port)), timeout=10) as client:
             client.sendall(b"hello\r\n\r\n")
             assert client.recv(1000).startswith(b"HTTP/1.1 400")
+
+    def test_a_fault_header_that_cannot_be_read_is_refused(self, sandboxes: Server) -> None:
+        sandbox = create(sandboxes)
+        reply = run(sandboxes, sandbox, "1", **{"X-Sandkeeper-Fault": "slow"})
+        assert (reply.status_code, "needs a call" in reply.text) == (400, True)
+
+    def test_a_token_or_signature_that_is_not_ascii_is_wrong_like_any_other(self, sandboxes: Server) -> None:
+        """Comparing strings in constant time takes ASCII alone: such a request once got no answer at all."""
+        sandbox = create(sandboxes, network={"allowPublicTraffic": False})
+        where = {"E2b-Sandbox-Id": sandbox["sandboxID"], "E2b-Sandbox-Port": "8080"}
+        headers = httpx.Headers({**where, "E2B-Traffic-Access-Token": "tökén"}, encoding="latin-1")
+        assert httpx.get(sandboxes.url, headers=headers).status_code == 403
+        unsigned = httpx.get(f"{sandboxes.url}/files", params={"path": "x", "signature": "v1_ü"})
+        assert unsigned.status_code == 404  # the control plane's, as it is no sandbox's
+        assert httpx.get(f"{sandboxes.url}/files?signature=%ED%B2%80").status_code == 404
 
     def test_a_bad_port_is_refused(self, sandbox_server: Server) -> None:
         headers = {"E2b-Sandbox-Id": "x", "E2b-Sandbox-Port": "99999"}

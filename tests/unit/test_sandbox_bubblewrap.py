@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from local.sandbox.bubblewrap import Bubblewrap, write_etc
+from local.sandbox.bubblewrap import Bubblewrap, write_files
 from local.sandbox.isolation import Folders
 from local.sandbox.limits import Limits
 from local.sandbox.runtime import Runtime
@@ -13,8 +13,8 @@ def command(tmp_path: Path, *, network: bool = False, prefix: str = "/srv/py") -
     runtime = Runtime(
         Path(prefix), Path(prefix, "lib/python3.13/site-packages"), packages, "3.13", "bin/python3.13"
     )
-    etc = write_etc(tmp_path / "etc")
-    sandbox = Bubblewrap(Path("bwrap"), runtime, Limits(memory_mib=400), etc)
+    files = write_files(tmp_path / "files", runtime)
+    sandbox = Bubblewrap(Path("bwrap"), runtime, Limits(memory_mib=400), files, preload="pandas")
     return sandbox.command(Folders(Path("/data/i1")), network=network, options=[])
 
 

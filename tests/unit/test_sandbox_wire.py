@@ -74,7 +74,8 @@ def test_a_query_fits_what_it_names() -> None:
     assert Query({"a": "1"}).fits(sandbox)
     assert not Query({"a": "2"}).fits(sandbox)
     assert not Query({}, states=frozenset({State.PAUSED})).fits(sandbox)
-    assert not Query({}, started_after=START).fits(sandbox)
+    assert Query({}, started_after=START).fits(sandbox)
+    assert not Query({}, started_after=START + timedelta(seconds=1)).fits(sandbox)
     assert not Query({}, template_id="u").fits(sandbox)
 
 

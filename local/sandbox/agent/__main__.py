@@ -14,12 +14,14 @@ def _options() -> Options:
     parser.add_argument("--home", type=Path, required=True, help="home of the sandbox's user")
     parser.add_argument("--preload", default="", help="modules to import in the default kernel, comma-separated")
     parser.add_argument("--shared-network", action="store_true", help="leave the fixed TCP ports alone")
+    parser.add_argument("--end-with-stdin", action="store_true", help="end as soon as stdin is closed")
     given = parser.parse_args()
     return Options(
         run_dir=given.run_dir,
         home=given.home,
         preload=tuple(name for name in given.preload.split(",") if name),
         shared_network=given.shared_network,
+        end_with_stdin=given.end_with_stdin,
     )
 
 

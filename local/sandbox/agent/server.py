@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from . import envd, interpreter, relay
+from . import envd, relay
 from .access import Access
 from .environment import Environment
+from .interpreter import app as interpreter
 from .interpreter.contexts import Contexts
 
 ENVD_PORT = 49983
@@ -29,10 +31,11 @@ class Options:
     home: Path
     preload: tuple[str, ...]
     shared_network: bool
+    end_with_stdin: bool
 
 
 async def serve(options: Options) -> int:
-    """The process's exit code: 0 after SIGTERM, 1 when the default kernel does not start."""
+    """The exit code: 0 after SIGTERM or the end of its stdin, 1 when the default kernel does not start."""
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     access, environment = Access(), Environment(options.home)
     contexts = Contexts(environment, options.home, options.preload)
@@ -54,6 +57,8 @@ async def serve(options: Options) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if options.end_with_stdin:
+        asyncio.get_running_loop().add_reader(sys.stdin, stop.set)  # nothing is ever written there
     relay_server = await asyncio.start_unix_server(relay.serve_client, options.run_dir / "relay.sock")
     serving = asyncio.create_task(server.serve(sockets=_sockets(options)))
     try:

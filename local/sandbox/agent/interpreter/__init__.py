@@ -1,5 +1,1 @@
 """The code interpreter: `/execute` and `/contexts`, as E2B's code-interpreter SDK calls them."""
-
-from .app import create
-
-__all__ = ["create"]

@@ -10,7 +10,8 @@ from typing import Final
 import zmq.asyncio
 
 from ..environment import Environment
-from .kernel import Emit, Kernel, KernelStartError, Variables
+from .kernel import Kernel, KernelStartError, Variables
+from .run import Emit
 
 DEFAULT_LANGUAGE: Final = "python"
 

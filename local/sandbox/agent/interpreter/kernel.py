@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,22 @@ from jupyter_client.session import Session
 
 from ..child import Child, describe_exit
 from ..environment import AGENT_ROOT
-from .outputs import Event, error, events
+from .run import Emit, Run
 
 log = logging.getLogger("agent.kernel")
 
-Emit = Callable[[Event], None]
-
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 30
+# A kernel greets its subscriber. It does not when the subscription comes just as it sends something: ipykernel's
+# thread sends past the event loop that watches the socket, and takes the wake-up along (seen in 7.4).
+WELCOME_TIMEOUT_S = 0.5
+REHEARSE_AGAIN_S = 0.5
 # A signal can be lost while Python code swallows KeyboardInterrupt, so that it is sent again.
 INTERRUPT_AGAIN_S = 1.0
-# The reply comes before a kernel is idle, but on another channel; a broken request gets none at all.
-REPLY_GRACE_S = 0.5
-_NO_REPLY = ("KernelError", "the kernel was done but gave no answer; run the code again")
 
 # Socket paths have to be short: the kernel's folder and these numbers are all of their names.
 _PORTS = {"shell_port": 1, "iopub_port": 2, "stdin_port": 3, "control_port": 4, "hb_port": 5}
+# What E2B's kernels are called in a list of processes, by which programs find the one to interrupt.
+_LAUNCHERS = {"python": "ipykernel_launcher", "bash": "bash_kernel"}
 # Kernels answer few requests at a time: a second arena or a thread pool per core is only memory to them.
 _FRUGAL = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -50,55 +51,6 @@ class Variables:
 
 class KernelStartError(RuntimeError):
     """The kernel's process ended, or said nothing for too long, before it was ready."""
-
-
-class Run:
-    """One piece of code under way in a kernel."""
-
-    def __init__(self, emit: Emit) -> None:
-        loop = asyncio.get_running_loop()
-        self.accepted: asyncio.Future[None] = loop.create_future()
-        self.finished: asyncio.Future[None] = loop.create_future()
-        self._emit = emit
-        self._failed = False
-        self._awaited = {"idle", "reply"}
-
-    def hear(self, message: Mapping[str, Any]) -> None:
-        """Takes in a message whose parent is this run's request."""
-        content = message["content"]
-        match message["msg_type"]:
-            case "status":
-                if content["execution_state"] == "idle":
-                    self._settle("idle")
-                    asyncio.get_running_loop().call_later(REPLY_GRACE_S, self.lose, *_NO_REPLY)
-            case "execute_reply":
-                if content["status"] in ("error", "abort", "aborted"):
-                    self._fail(content)
-                self._settle("reply")
-            case "error":
-                self._fail(content)
-            case _:
-                if message["msg_type"] == "execute_input" and not self.accepted.done():
-                    self.accepted.set_result(None)
-                for event in events(message):
-                    self._emit(event)
-
-    def lose(self, name: str, reason: str) -> None:
-        """Ends the run with an error, because its kernel is gone."""
-        if not self.finished.done():
-            self._emit(error(name, reason, []))
-            self.finished.set_result(None)
-
-    def _fail(self, content: Mapping[str, Any]) -> None:
-        if not self._failed:
-            self._failed = True
-            name = content.get("ename", "KeyboardInterrupt")
-            self._emit(error(name, content.get("evalue", ""), content.get("traceback", [])))
-
-    def _settle(self, what: str) -> None:
-        self._awaited.discard(what)
-        if not self._awaited and not self.finished.done():
-            self.finished.set_result(None)
 
 
 class Kernel:
@@ -158,7 +110,8 @@ class Kernel:
         request = self._session.msg("execute_request", content, metadata=metadata)
         self._runs[request["header"]["msg_id"]] = run
         run.finished.add_done_callback(lambda _: self._runs.pop(request["header"]["msg_id"], None))
-        self._session.send(zmq.Socket.shadow(self._shell.underlying), request)
+        # Not by `Session.send`, which goes past this socket: whatever comes in meanwhile would wake nobody.
+        self._shell.send_multipart(self._session.serialize(request))
         if self.exited.done():
             run.lose(*_obituary(self.exited.result()))
         return run
@@ -192,11 +145,22 @@ class Kernel:
             channel.connect(f"ipc://{self._folder}/c-{port}")
             self._readers.append(asyncio.create_task(self._read(channel, welcomed)))
         self.exited.add_done_callback(lambda exited: self.abandon_runs(*_obituary(exited.result())))
-        await asyncio.wait({welcomed, self.exited}, return_when=asyncio.FIRST_COMPLETED)
-        # The first run is slower than all others; and it proves that the channels work.
-        await self.submit("", Variables(), lambda _: None, silent=True).finished
+        await asyncio.wait({welcomed, self.exited}, timeout=WELCOME_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        await self._rehearse()
         if self.exited.done():
             raise KernelStartError(f"the kernel ended while starting ({describe_exit(self.exited.result())})")
+
+    async def _rehearse(self) -> None:
+        """Returns when a run has come to its end, which proves that the channels work, or the kernel has ended.
+
+        The first run is slower than all others. Its end is not heard if it comes before the subscription.
+        """
+        rehearsals: list[Run] = []
+        while not self.exited.done() and not any(run.finished.done() for run in rehearsals):
+            rehearsals.append(self.submit("", Variables(), lambda _: None, silent=True))
+            ends: set[asyncio.Future[Any]] = {self.exited, *(run.finished for run in rehearsals)}
+            await asyncio.wait(ends, timeout=REHEARSE_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        self.abandon_runs("KernelError", "one rehearsal is enough")
 
     async def _read(self, channel: "zmq.asyncio.Socket", welcomed: "asyncio.Future[None]") -> None:
         while True:
@@ -236,7 +200,7 @@ def _spawn(
     try:
         process = subprocess.Popen(
             # -P: a user's file beside the kernel must not shadow a module that the kernel needs.
-            [sys.executable, "-P", "-m", f"{__package__.split('.')[0]}.kernels", language, *options],
+            [sys.executable, "-P", "-m", f"{__package__.split('.')[0]}.kernels", _LAUNCHERS[language], *options],
             cwd=cwd,
             env={**_FRUGAL, **_shown_inline(variables), "PYTHONPATH": python_path},
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Command line of a kernel's process: `python -P -m agent.kernels LANGUAGE --connection-file FILE …`."""
+"""Command line of a kernel's process: `python -P -m agent.kernels LAUNCHER --connection-file FILE …`."""
 
 import argparse
 import ctypes
@@ -11,13 +11,13 @@ from pathlib import Path
 from ..environment import AGENT_ROOT, without_agent
 from .app import KernelApp
 
-_CLASSES = {"python": "SandboxPython", "bash": "SandboxBash"}
+_CLASSES = {"ipykernel_launcher": ("python", "SandboxPython"), "bash_kernel": ("bash", "SandboxBash")}
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="kernel", description=__doc__)
-    parser.add_argument("language", choices=_CLASSES)
+    parser.add_argument("launcher", choices=_CLASSES)
     parser.add_argument("--connection-file", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int, required=True)
     parser.add_argument("--preload", default="")
@@ -27,7 +27,8 @@ def main() -> None:
     os.environ.setdefault("IPYTHONDIR", str(given.connection_file.parent))
 
     # Each kernel's process imports its own language only.
-    kernel_class = getattr(import_module(f".{given.language}", __package__), _CLASSES[given.language])
+    module, name = _CLASSES[given.launcher]
+    kernel_class = getattr(import_module(f".{module}", __package__), name)
     app = KernelApp.instance(kernel_class=kernel_class, connection_file=str(given.connection_file))
     app.initialize([])
     kernel_class.prepare(app, [name for name in given.preload.split(",") if name])

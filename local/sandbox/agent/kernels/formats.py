@@ -7,46 +7,38 @@ import datetime
 import json
 import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.formatters import BaseFormatter, JSONFormatter, catch_format_error
-from traitlets import ObjectName, Unicode
 
 
 def install(shell: Any) -> None:
     """Results of the shell come with these formats from now on."""
-    formatters = shell.display_formatter.formatters
-    for formatter_class in (DataFormatter, ChartFormatter, PlainJSONFormatter):
-        formatter = formatter_class(parent=shell.display_formatter)
-        formatters[formatter.format_type] = formatter
+    display = shell.display_formatter
+    for formatter in (
+        ReadFormatter("pandas", "DataFrame", _columns, "data", parent=display),
+        ReadFormatter("matplotlib.figure", "Figure", _chart, "chart", parent=display),
+        PlainJSONFormatter(parent=display),
+    ):
+        display.formatters[formatter.format_type] = formatter
 
 
-class DataFormatter(BaseFormatter):  # type: ignore[misc]  # untyped
-    """A dataframe as a dict of its columns' values."""
+class ReadFormatter(BaseFormatter):  # type: ignore[misc]  # untyped
+    """`e2b/<kind>` of values: what `read` says of those of one class, and what their own method says of others."""
 
-    format_type = Unicode("e2b/data")
-    print_method = ObjectName("_repr_e2b_data_")
     _return_type = (dict, str)
+
+    def __init__(self, module: str, name: str, read: Callable[[Any], Any], kind: str, **traits: Any) -> None:
+        super().__init__(format_type=f"e2b/{kind}", print_method=f"_repr_e2b_{kind}_", **traits)
+        self._module = module
+        self._name = name
+        self._read = read
 
     @catch_format_error  # type: ignore[untyped-decorator]
     def __call__(self, value: Any) -> Any:
-        if _is_a(value, "pandas", "DataFrame"):
-            columns = value.to_dict(orient="list")
-            return {str(name): [_plain(item) for item in items] for name, items in columns.items()}
-        return super().__call__(value)
-
-
-class ChartFormatter(BaseFormatter):  # type: ignore[misc]  # untyped
-    """A figure as the data it was drawn from."""
-
-    format_type = Unicode("e2b/chart")
-    print_method = ObjectName("_repr_e2b_chart_")
-    _return_type = (dict, str)
-
-    @catch_format_error  # type: ignore[untyped-decorator]
-    def __call__(self, value: Any) -> Any:
-        if _is_a(value, "matplotlib.figure", "Figure"):
-            return _chart(value)
+        if _is_a(value, self._module, self._name):
+            return self._read(value)
         return super().__call__(value)
 
 
@@ -66,6 +58,12 @@ def _is_a(value: Any, module: str, name: str) -> bool:
     """Whether `value` is of a class that only counts once its module was imported."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name, ()))
+
+
+def _columns(frame: Any) -> dict[str, list[Any]]:
+    """The values of a dataframe's columns."""
+    columns = frame.to_dict(orient="list")
+    return {str(name): [_plain(item) for item in items] for name, items in columns.items()}
 
 
 def _chart(figure: Any) -> dict[str, Any] | None:
