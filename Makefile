@@ -74,6 +74,9 @@ check: lint template drift test ## Everything that CI runs
 bench: $(TOOLS) ## Measure what the README quotes
 	@.venv/bin/python -m bench
 
+soak: $(TOOLS) ## Let 50 chats live with random faults for 30 minutes (MINUTES, CHATS)
+	@.venv/bin/python -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(CHATS),--chats $(CHATS))
+
 build: .venv/.run .envs/sam/.ready ## Build what sam deploy uploads
 	@SAM_CLI_TELEMETRY=0 PYTHON=$(CURDIR)/.venv/bin/python .envs/sam/bin/sam build
 
@@ -88,4 +91,4 @@ lock: .venv/.dev ## Pin the newest versions of all packages
 clean: ## Remove everything that make has made
 	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output
 
-.PHONY: help demo run test quick lint format template openapi drift check bench build lock clean
+.PHONY: help demo run test quick lint format template openapi drift check bench soak build lock clean

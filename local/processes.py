@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +31,8 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
     ended_by: signal.Signals
+    command: Sequence[str] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
 
     def check(self) -> None:
         """Raises StackError if it is not running any more."""
@@ -73,8 +75,21 @@ class Processes:
         path = self._logs / f"{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
+        process = self._spawn(command, environment, path)
+        self._servers.append(server := Server(name, process, path, ended_by, command, environment))
+        return server
+
+    def restart(self, name: str) -> Server:
+        """The server of this name anew, after a hard end in the middle of whatever it did. Its log goes on."""
+        index, old = next((index, server) for index, server in enumerate(self._servers) if server.name == name)
+        old.process.kill()
+        old.process.wait()
+        self._servers[index] = replace(old, process=self._spawn(old.command, old.environment, old.log))
+        return self._servers[index]
+
+    def _spawn(self, command: Sequence[str], environment: Mapping[str, str], path: Path) -> subprocess.Popen[bytes]:
         with path.open("ab") as log:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env={**environment, "TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"},
@@ -83,8 +98,6 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 process_group=self._watchdog.pid,
             )
-        self._servers.append(server := Server(name, process, path, ended_by))
-        return server
 
     @property
     def pids(self) -> dict[str, int]:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -81,7 +81,7 @@ class Stack:
     """`with Stack(settings) as stack:` has the whole service running in the block, and nothing of it after.
 
     `on_ready` hears the name of each server that got ready, and the seconds since the start. The servers'
-    logs stay in the folder `logs`.
+    logs stay in the folder `logs`. `sandbox_flags` are more of the sandbox server's.
     """
 
     def __init__(
@@ -89,10 +89,11 @@ class Stack:
         settings: Settings,
         logs: Path,
         on_ready: Callable[[str, float], None] = lambda _name, _seconds: None,
+        sandbox_flags: Sequence[str] = (),
     ) -> None:
         self.settings = settings.with_ports_chosen()
         self.environment = service_environment(self.settings)
-        self._logs, self._on_ready = logs, on_ready
+        self._logs, self._on_ready, self._sandbox_flags = logs, on_ready, sandbox_flags
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
@@ -115,6 +116,11 @@ class Stack:
         """Raises StackError if a server is not running any more."""
         self._processes.check()
 
+    def restart(self, name: str) -> None:
+        """Ends a server hard, in the middle of whatever it does, and returns when it answers again."""
+        server = self._processes.restart(name)
+        self._await([Port(server, self._health[name])] if name in self._health else [])
+
     def _start(self) -> None:
         settings = self.settings
         local_aws = self._processes.start(
@@ -129,8 +135,9 @@ class Stack:
             *("--host", settings.host, "--port", str(settings.sandbox_port)),
             *(["--network"] if settings.network else []),
             *(["--no-isolation"] if settings.no_isolation else []),
+            *self._sandbox_flags,
         )
-        self._await([Port(local_aws, f"{settings.aws_url}/_ministack/health")])
+        self._await([Port(local_aws, self._health["aws"])])
         aws.create_resources(settings.aws_url, Template.of_this_project())
         api = self._module(
             "api",
@@ -139,9 +146,17 @@ class Stack:
             *(["--reload"] if settings.reload else []),
         )
         self._module("events", "local.events")
-        self._await(
-            [Port(api, f"{settings.api_url}/api/health"), Port(sandboxes, f"{settings.sandbox_url}/health")]
-        )
+        self._await([Port(api, self._health["api"]), Port(sandboxes, self._health["sandboxes"])])
+
+    @property
+    def _health(self) -> dict[str, str]:
+        """What says that a server is ready, by its name; the one of the events has nothing that does."""
+        settings = self.settings
+        return {
+            "aws": f"{settings.aws_url}/_ministack/health",
+            "sandboxes": f"{settings.sandbox_url}/health",
+            "api": f"{settings.api_url}/api/health",
+        }
 
     def _module(self, name: str, module: str, *arguments: str) -> Server:
         return self._processes.start(name, [sys.executable, "-m", module, *arguments], self.environment)

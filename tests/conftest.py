@@ -7,7 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sandkeeper.http.app import create_app
-from tests.world import TOKEN, World, new_world
+from sandkeeper.services.budget import Budget
+from tests.world import TOKEN, Patience, World, new_world
 
 pytest_plugins = ["tests.sandbox_server", "tests.stack"]
 
@@ -34,6 +35,14 @@ def world() -> Iterator[World]:
     """A service on memory adapters."""
     with new_world() as made:
         yield made
+
+
+@pytest.fixture
+def patience(world: World, monkeypatch: pytest.MonkeyPatch) -> Patience:
+    """Lets the calls of that service wait in no time: it is the world's clock that moves."""
+    patience = Patience(world.clock)
+    monkeypatch.setattr(Budget, "of", patience.budget)
+    return patience
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 from datetime import timedelta
 from typing import Any
 
-from sandkeeper.model import FileRecord, SandboxRef, Session, SessionState
+from sandkeeper.model import EndReason, FileRecord, SandboxRef, Session, SessionState, utc_moment
 from tests.world import CHAT, START
 
 SESSION_TIMEOUT = timedelta(minutes=30)
 LEASE = timedelta(seconds=40)
 WINDOW = timedelta(seconds=30)
+EPOCH = utc_moment(0)
 
 
 def sandbox(sandbox_id: str = "sbx1") -> SandboxRef:
@@ -45,7 +46,7 @@ def busy(**changes: Any) -> Session:
         "state": SessionState.READY,
         "claim_until": None,
         "sandbox": sandbox(),
-        "sandbox_until": START + timedelta(minutes=35),
+        "pauses_at": START + timedelta(minutes=5),
     }
     return creating(**values | changes)
 
@@ -59,6 +60,23 @@ def closing(**changes: Any) -> Session:
     """Returns a session that somebody has been closing since START, in the middle of a run."""
     values: dict[str, Any] = {"state": SessionState.CLOSING, "claim_until": START + WINDOW, "expires_at": START}
     return busy(**values | changes)
+
+
+def unreadable(**changes: Any) -> Session:
+    """Returns what a store makes of a row that is none of ours, and that tells of the sandbox `sbx7`."""
+    values: dict[str, Any] = {
+        "state": SessionState.CLOSED,
+        "generation": 7,
+        "claim_id": "None",
+        "expires_at": EPOCH,
+        "claim_until": None,
+        "run_id": None,
+        "run_until": None,
+        "predecessor_id": "sbx7",
+        "end_reason": EndReason.SANDBOX_LOST,
+        "unreadable": True,
+    }
+    return creating(**values | changes)
 
 
 def record(name: str = "data.csv", **changes: Any) -> FileRecord:

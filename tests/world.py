@@ -2,6 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,17 +15,31 @@ from sandkeeper.adapters.memory import (
     MemoryJournal,
     MemorySandboxProvider,
     MemorySessionStore,
+    MemorySweepStore,
 )
-from sandkeeper.model import ApiKey, ChatKey, FileReading, FileRecord, FileStatus, Lifetimes, Session
+from sandkeeper.model import (
+    ApiKey,
+    ChatKey,
+    EndReason,
+    FileReading,
+    FileRecord,
+    FileStatus,
+    RunEnd,
+    RunOutcome,
+    SandboxRef,
+    Session,
+)
 from sandkeeper.services.auth import hash_token
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.cleanup import Cleanup
 from sandkeeper.services.execute import RunReply, RunRequest
 from sandkeeper.services.files import Files
 from sandkeeper.services.ingest import Ingest
+from sandkeeper.services.quota import SessionQuota
+from sandkeeper.services.reconcile import Reconcile
 from sandkeeper.services.sessions import OnBusy, Sessions
 from sandkeeper.settings import ApiSettings
-from sandkeeper.wiring import ApiWiring
+from sandkeeper.wiring import THREADS, ApiWiring, new_ulid
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 TOKEN = "sk_test_token"
@@ -44,6 +59,28 @@ class FakeClock:
     def advance(self, step: timedelta) -> None:
         """Moves the clock forward."""
         self.now += step
+
+
+@dataclass
+class Patience:
+    """Budgets of which sleeping takes no time: it moves the clock, and then the next thing happens."""
+
+    clock: FakeClock
+    events: list[Callable[[], object]] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+
+    def budget(self, seconds: float) -> Budget:
+        """Returns a budget of this much of the clock's time."""
+        return Budget(self._now() + seconds, monotonic=self._now, sleep=self._sleep)
+
+    def _now(self) -> float:
+        return (self.clock.now - START).total_seconds()
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.clock.advance(max(timedelta(microseconds=1), timedelta(seconds=seconds)))
+        if self.events:
+            self.events.pop(0)()
 
 
 @dataclass
@@ -80,12 +117,31 @@ class Journal(MemoryJournal):
         self.errors.append(error)
 
 
+class Beside(ThreadPoolExecutor):
+    """Threads that tests can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__(THREADS)
+        self.futures: list[Future[Any]] = []
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Runs something beside, and remembers it."""
+        self.futures.append(super().submit(*args, **kwargs))
+        return self.futures[-1]
+
+    def settle(self) -> None:
+        """Returns once all that runs beside has ended."""
+        _, left = wait(self.futures, timeout=10)
+        assert not left, "something still runs beside the calls"
+
+
 @dataclass
 class World:
     """The services of an API function, and the memory that they stand on."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     store: MemorySessionStore = field(default_factory=MemorySessionStore)
+    sweeps: MemorySweepStore = field(default_factory=MemorySweepStore)
     sandboxes: MemorySandboxProvider = field(default_factory=MemorySandboxProvider)
     catalog: MemoryFileCatalog = field(default_factory=MemoryFileCatalog)
     contents: MemoryFileContents = field(default_factory=MemoryFileContents)
@@ -95,26 +151,32 @@ class World:
 
     def __post_init__(self) -> None:
         """Puts the memory adapters where the wiring would make the real ones."""
-        settings = ApiSettings(table_name="table", bucket_name="bucket", stack_name="test", e2b_api_key="key")
+        self.sandboxes.clock = self.clock
+        self.beside = Beside()
         self.taps = {
-            name: Tap(getattr(self, name)) for name in ("store", "sandboxes", "catalog", "contents", "keys")
+            name: Tap(getattr(self, name))
+            for name in ("store", "sandboxes", "catalog", "contents", "keys", "sweeps")
         }
+        self.issue_key(TOKEN, OWNER)
+        self.configure()
+
+    def configure(self, **changes: Any) -> None:
+        """Deploys the function anew, with settings that differ from the defaults in these."""
+        required = {"table_name": "table", "bucket_name": "bucket", "stack_name": "test", "e2b_api_key": "key"}
+        settings = ApiSettings.model_validate(required | changes)
         sessions = Sessions(
             store=self.taps["store"],
             sandboxes=self.taps["sandboxes"],
-            lifetimes=Lifetimes(session_timeout=settings.session_timeout),
+            lifetimes=settings.lifetimes,
+            quota=SessionQuota(self.taps["store"], settings.max_sessions_per_owner),
             stack=settings.stack_name,
             clock=self.clock,
-            new_id=self.new_id,
+            new_id=new_ulid,
         )
-        vars(self.wiring).update(
-            self.taps,
-            settings=settings,
-            journal=self.journal,
-            sessions=sessions,
-        )
-        vars(self.wiring)["files"] = replace(self.wiring.files, clock=self.clock)
-        self.issue_key(TOKEN, OWNER)
+        wired = vars(self.wiring)
+        wired.clear()
+        wired.update(self.taps, settings=settings, journal=self.journal, sessions=sessions, beside=self.beside)
+        wired["files"] = replace(self.wiring.files, clock=self.clock)
 
     @property
     def sessions(self) -> Sessions:
@@ -124,12 +186,12 @@ class World:
     @property
     def cleanup(self) -> Cleanup:
         """The cleanup of this world."""
-        return Cleanup(self.sessions, self.wiring.beside, self.journal)
+        ending, beside, journal = self.sessions.ending, self.beside, self.journal
+        reconcile = Reconcile(ending, self.sessions.stack, self.taps["sweeps"], beside, journal)
+        return Cleanup(ending, reconcile, beside, journal)
 
     def new_id(self) -> str:
         """Returns a ULID."""
-        from sandkeeper.wiring import new_ulid  # noqa: PLC0415 - beside the clock it is the only other source
-
         return new_ulid()
 
     def issue_key(self, token: str, owner: str) -> None:
@@ -166,6 +228,7 @@ class World:
 
     def calls(self) -> list[str]:
         """Returns the calls of the outside world since the last time, as `port.method`, sorted."""
+        self.beside.settle()
         seen = sorted(f"{name}.{method}" for name, tap in self.taps.items() for method in tap.calls)
         for tap in self.taps.values():
             tap.calls.clear()
@@ -180,6 +243,24 @@ class World:
         session = self.store.read(key)
         assert session is not None, f"{key} has no row"
         return session
+
+    def lose_sandbox(self, key: ChatKey = CHAT) -> None:
+        """Ends the chat's sandbox as E2B would, telling nobody."""
+        live = self.row(key).sandbox
+        assert live is not None, f"{key} has no sandbox"
+        del self.sandboxes.alive[live.sandbox_id]
+
+    def pause_sandbox(self, key: ChatKey = CHAT) -> None:
+        """Pauses the chat's sandbox as E2B would, telling nobody."""
+        live = self.row(key).sandbox
+        assert live is not None, f"{key} has no sandbox"
+        self.sandboxes.paused.add(live.sandbox_id)
+
+    def assert_free(self, key: ChatKey = CHAT) -> None:
+        """Fails unless the next caller may have the session at once."""
+        row = self.row(key)
+        assert not row.is_claimed(self.clock()), "somebody is creating or closing it"
+        assert not (row.is_live(self.clock()) and row.is_busy(self.clock())), "somebody is using it"
 
     def add_file(
         self, name: str, content: bytes, *, key: ChatKey = CHAT, status: FileStatus = FileStatus.READY
@@ -205,7 +286,18 @@ class World:
 
     def close(self) -> None:
         """Ends the threads."""
-        self.wiring.beside.shutdown()
+        self.beside.shutdown()
+
+
+def told(reply: RunReply) -> tuple[str, int, EndReason | None]:
+    """Returns what the caller is told of the session: status, generation, why state was lost."""
+    return reply.status, reply.session.generation, reply.session.reset_reason
+
+
+def note(ran: list[str], where: SandboxRef, code: str) -> RunOutcome:
+    """Stands for a program that shows nothing: adds `sandbox: code` to what was run."""
+    ran.append(f"{where.sandbox_id}: {code}")
+    return RunOutcome([], RunEnd.FINISHED)
 
 
 def budget(seconds: float = 5.0) -> Budget:

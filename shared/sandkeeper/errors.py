@@ -3,6 +3,7 @@
     SandkeeperError
     ├── InvalidRequest        the request is not one; nothing was done
     ├── Unauthenticated       no credentials, or not good ones
+    ├── SessionNotFound       this chat of this owner has no live session
     ├── FileNotFound          no such file in this chat of this owner
     ├── FileNotReady          uploaded or read too recently; a retry helps
     ├── FileUnusable          its content cannot be used; a retry does not help
@@ -51,6 +52,10 @@ class InvalidRequest(SandkeeperError):
 
 class Unauthenticated(SandkeeperError):
     """There were no credentials, or they are wrong, revoked or expired."""
+
+
+class SessionNotFound(SandkeeperError):
+    """This chat has no live session; another owner's is as unknown as one that never was."""
 
 
 class FileNotFound(SandkeeperError):

@@ -31,6 +31,11 @@ def utc_now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+def utc_moment(epoch_ms: int) -> datetime:
+    """Returns the time of epoch milliseconds, in UTC."""
+    return datetime.fromtimestamp(epoch_ms // 1000, UTC) + timedelta(milliseconds=epoch_ms % 1000)
+
+
 @dataclass(frozen=True, slots=True)
 class ChatKey:
     """One chat of one owner. The owner is part of every address, so no filter can leak across owners."""
@@ -52,7 +57,7 @@ class SessionState(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why a session's sandbox is no more."""
+    """Why the state of earlier calls is no more."""
 
     CLOSED = "closed"
     """A caller closed it: state was given up knowingly."""
@@ -61,7 +66,9 @@ class EndReason(StrEnum):
     FORCED = "forced"
     """An operator ended all sessions of the stack."""
     SANDBOX_LOST = "sandbox_lost"
-    """The sandbox vanished before its time."""
+    """The sandbox vanished before its time, or nobody could say any more which one it was."""
+    RESTARTED = "restarted"
+    """A caller restarted the kernel: variables went, files and sandbox stayed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +100,11 @@ class Session:
     claim_until: datetime | None = None
     """While `creating` or `closing`: until when others leave that work to whoever began it."""
     sandbox: SandboxRef | None = None
-    sandbox_until: datetime | None = None
-    """E2B's own deadline for the sandbox, as last set."""
+    pauses_at: datetime | None = None
+    """E2B's own deadline for the sandbox, as last set: then it is paused, or killed where pausing is off.
+
+    Written after E2B has moved it, so the true deadline may lie later, never earlier.
+    """
     run_id: str | None = None
     run_until: datetime | None = None
     """The busy lease: who is running code, and when that is taken for dead."""
@@ -110,6 +120,14 @@ class Session:
     """While `creating`: the sandbox of the generation before, still to be killed."""
     end_reason: EndReason | None = None
     """Why the generation before this one ended; once `closing` or `closed`, why this one did."""
+    restarts: int = 0
+    """How often callers have restarted the kernel."""
+    restarts_told: int = 0
+    """Of how many restarts a later run's caller has been told."""
+    unreadable: bool = False
+    """The row is none that this code writes: only what could be made of it is here, and nobody may use it."""
+    stamp: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What the store recognises the unchanged row by."""
 
     @property
     def status(self) -> "SessionStatus":
@@ -125,7 +143,9 @@ class Session:
     @property
     def reset_reason(self) -> EndReason | None:
         """Returns why earlier state is gone; None when there was none, or a caller gave it up knowingly."""
-        return None if self.run_count or self.end_reason is EndReason.CLOSED else self.end_reason
+        if self.run_count:
+            return EndReason.RESTARTED if self.restarts > self.restarts_told else None
+        return None if self.end_reason is EndReason.CLOSED else self.end_reason
 
     def is_live(self, now: datetime) -> bool:
         """Returns whether the session has a sandbox that a caller may count on."""
@@ -141,23 +161,42 @@ class Session:
         return transient and self.claim_until is not None and self.claim_until > now
 
 
-SessionStatus = Literal["new", "reused", "recreated"]
+SessionStatus = Literal["new", "reused", "resumed", "recreated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifetimes:
-    """How long things last. Durations are in milliseconds where they come from settings."""
+    """How long things last."""
 
     session_timeout: timedelta
     """A session ends this long after its last use."""
+    idle_pause: timedelta = timedelta(minutes=5)
+    """A sandbox pauses this long after its last use; zero: never."""
     claim_window: timedelta = timedelta(seconds=30)
     """A creator or closer that takes longer is taken for dead."""
     sandbox_slack: timedelta = timedelta(minutes=5)
-    """E2B's deadline lies this far behind the session's end, so that most calls need not move it."""
+    """Where sandboxes never pause, E2B's deadline lies this far behind the session's end."""
     lease_margin: timedelta = timedelta(seconds=15)
-    """A run is taken for dead this long after its own limit."""
+    """A run is taken for dead this long after its own limit. Clocks may differ by less than this."""
+    cover_margin: timedelta = timedelta(seconds=10)
+    """E2B's deadline lies at least this far behind the limit of a run that begins."""
     tombstone: timedelta = timedelta(days=30)
     """How long a closed session is remembered, so that its next caller learns of the loss."""
+
+    def sandbox_lifetime(self, run_limit: timedelta) -> timedelta:
+        """Returns for how long E2B is to leave a sandbox running whose next run has this limit."""
+        if self.idle_pause:
+            return run_limit + self.idle_pause
+        return run_limit + self.session_timeout + self.sandbox_slack
+
+    def worth_moving(self, run_limit: timedelta) -> timedelta:
+        """Returns how near E2B's deadline has to be before a call moves it.
+
+        A little idle time is given up for it: else every call of a busy chat would move the deadline.
+        """
+        if self.idle_pause:
+            return run_limit + self.idle_pause * 4 / 5
+        return run_limit + self.session_timeout
 
 
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────────

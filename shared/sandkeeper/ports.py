@@ -30,6 +30,14 @@ class Granted:
     session: Session
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Where a chat stands among its owner's: in the order in which their sessions expire."""
+
+    expires_at: datetime
+    chat_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The condition did not hold; `seen` is the row that stood in the way, None when there was none."""
@@ -53,11 +61,25 @@ class SessionStore(Protocol):
         ...
 
     def begin(self, session: Session, *, seen: Session | None) -> Granted | Refused:
-        """Writes `session` (`creating`) in place of the row `seen`, unless that row has changed since."""
+        """Writes `session` (`creating` or `closing`) in place of the row `seen`, unless that has changed since.
+
+        The one write that works on an unreadable row too.
+        """
+        ...
+
+    def point(self, session: Session) -> None:
+        """Lets `claimants` find the chat by the session's claim id. Repeating it does nothing."""
+        ...
+
+    def claimants(self, claim_ids: Sequence[str]) -> Mapping[str, Session]:
+        """Returns the row, as the last write left it, of each chat that these claim ids point to.
+
+        At most 100 ids. One that points nowhere, or to a chat without a row, is left out.
+        """
         ...
 
     def activate(self, session: Session) -> Granted | Refused:
-        """Writes `session` (`ready`) over its own `creating` row: same claim, still creating."""
+        """Writes `session` (`ready`) over its own `creating` row: same claim, same run, still creating."""
         ...
 
     def abandon(self, session: Session, *, now: datetime) -> None:
@@ -67,20 +89,32 @@ class SessionStore(Protocol):
         """
         ...
 
+    def renew(self, session: Session, *, run_until: datetime) -> bool:
+        """Lets the busy lease `session.run_id` last until `run_until`.
+
+        Returns False, and writes nothing, when the lease is no longer this run's.
+        """
+        ...
+
+    def note_sandbox(self, session: Session) -> bool:
+        """Writes the session's sandbox and `pauses_at`, as E2B last told them, into its own `ready` row.
+
+        Returns False, and writes nothing, when the row is of another claim or no longer `ready`.
+        """
+        ...
+
+    def note_restart(self, key: ChatKey, *, now: datetime) -> Granted | Refused:
+        """Counts a restart of a live session's kernel, whatever the session is doing."""
+        ...
+
     def release(
-        self,
-        session: Session,
-        *,
-        now: datetime,
-        ran: bool,
-        expires_at: datetime,
-        sandbox_until: datetime,
-        hydrated: Mapping[str, str],
+        self, session: Session, *, now: datetime, ran: bool, expires_at: datetime, hydrated: Mapping[str, str]
     ) -> bool:
         """Drops the busy lease `session.run_id`, pushes the expiry and counts the run if it `ran`.
 
-        Adds `hydrated` to the files that the sandbox has; with `session.fresh_files` it is then up to date.
-        Returns False, and writes nothing, when the lease is no longer this run's.
+        Adds `hydrated` to the files that the sandbox has; with `session.fresh_files` it is then up to date. A run
+        has told its caller of `session.restarts`. Returns False, and writes nothing, when the lease is no longer
+        this run's.
         """
         ...
 
@@ -112,7 +146,7 @@ class SessionStore(Protocol):
         """Marks an expired session `closing` for `EndReason.EXPIRED`.
 
         Refused unless it is still expired, not in use, and no claim is under way. A row that somebody else
-        left `closing` keeps its reason.
+        left `closing` keeps its reason. One that is unreadable is refused: see `begin`.
         """
         ...
 
@@ -123,40 +157,95 @@ class SessionStore(Protocol):
         """
         ...
 
-    def expired(self, *, now: datetime) -> Iterator[ChatKey]:
-        """Yields the chats of which the session's row is due, at a cost that grows with their number alone.
+    def shards(self) -> Sequence[str]:
+        """Returns the parts of the index of live rows, which can be read side by side."""
+        ...
+
+    def expired(self, shard: str, *, now: datetime) -> Iterator[ChatKey]:
+        """Yields the shard's chats of which the row is due, at a cost that grows with their number alone.
 
         Read from an index that may lag: a hint, to be confirmed by `begin_expire`.
         """
         ...
 
-    def live(self) -> Iterator[ChatKey]:
-        """Yields all chats that have a session's row in the index, due or not."""
+    def live(self, shard: str) -> Iterator[ChatKey]:
+        """Yields all of the shard's chats that have a row in the index, due or not."""
+        ...
+
+    def owned(self, owner: str, *, now: datetime, limit: int, after: Position | None = None) -> Sequence[Position]:
+        """Returns the owner's chats that have a row in the index that is not due, the one that expires next first.
+
+        Those behind `after`, at most `limit` of them; fewer mean that there are no more. The index may lag.
+        """
+        ...
+
+    def count_owned(self, owner: str, *, now: datetime) -> int:
+        """Returns how many there are in all."""
+        ...
+
+    def read_many(self, keys: Sequence[ChatKey]) -> Sequence[Session]:
+        """Returns the rows of these chats, at most 100, as the last writes left them, in this order.
+
+        Chats without a row are left out.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """What a new sandbox is to be. Equal `idempotency_key`s give one sandbox, however often asked."""
+    """What a new sandbox is to be. Equal specs give one sandbox, however often asked."""
 
     idempotency_key: str
     lifetime: timedelta
+    pauses: bool
+    """At the end of its lifetime the sandbox is paused, not killed."""
     metadata: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A sandbox as the provider lists it."""
+
+    sandbox_id: str
+    started_at: datetime
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPage:
+    """Part of a list of sandboxes; `token` leads to the next part, None behind the last."""
+
+    sandboxes: Sequence[Listed]
+    token: str | None
+
+
 class SandboxGone(Exception):
-    """The sandbox does not exist, and no code was started in it."""
+    """The sandbox is paused or does not exist, and no code was started in it. `connect` tells which."""
 
 
 class SandboxProvider(Protocol):
-    """Sandboxes: made, used by their coordinates, and killed by id."""
+    """Sandboxes: made, used by their coordinates, and killed by id. `within` bounds how long a call may take."""
 
-    def create(self, spec: SandboxSpec) -> SandboxRef:
-        """Creates a sandbox, or returns the one that the same key has created before."""
+    def create(self, spec: SandboxSpec, *, within: timedelta) -> SandboxRef:
+        """Creates a sandbox, or returns the one that an equal `spec` has created before."""
+        ...
+
+    def connect(self, sandbox_id: str, lifetime: timedelta, *, within: timedelta) -> SandboxRef:
+        """Returns the sandbox's coordinates, once it runs and its deadline is at least `lifetime` from now.
+
+        A paused sandbox goes on with its memory and files. Raises `SandboxGone` when there is none any more.
+        """
         ...
 
     def extend(self, sandbox_id: str, lifetime: timedelta) -> None:
-        """Moves the sandbox's deadline to `lifetime` from now. Raises `SandboxGone`."""
+        """Moves a running sandbox's deadline to `lifetime` from now. Raises `SandboxGone`."""
+        ...
+
+    def page(self, metadata: Mapping[str, str], *, limit: int, token: str | None = None) -> SandboxPage:
+        """Returns part of the sandboxes, running and paused, that have this metadata; those made first come first.
+
+        Begins where `token` leads.
+        """
         ...
 
     def kill(self, sandbox_id: str) -> None:
@@ -170,12 +259,40 @@ class SandboxProvider(Protocol):
         """
         ...
 
+    def interrupt(self, sandbox: SandboxRef) -> None:
+        """Raises KeyboardInterrupt in the code that the sandbox's kernel runs, if any. Raises `SandboxGone`."""
+        ...
+
+    def restart_kernel(self, sandbox: SandboxRef) -> None:
+        """Returns once the sandbox has a fresh kernel; code that was running has ended. Raises `SandboxGone`."""
+        ...
+
     def write_file(self, sandbox: SandboxRef, path: str, content: Iterable[bytes]) -> None:
         """Streams `content` to `path`, making its folders. Raises `SandboxGone`."""
         ...
 
     def delete_file(self, sandbox: SandboxRef, path: str) -> None:
         """Removes the file, if it is there. Raises `SandboxGone`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """How far a sweep through all sandboxes has come: where it goes on, and how many it has seen."""
+
+    token: str | None = None
+    seen: int = 0
+
+
+class SweepStore(Protocol):
+    """Where the sweep stands between two ticks."""
+
+    def read(self) -> Sweep:
+        """Returns where the last tick left off; a new sweep when there is none."""
+        ...
+
+    def write(self, sweep: Sweep) -> None:
+        """Notes where the next tick goes on."""
         ...
 
 

@@ -7,12 +7,23 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from sandkeeper.errors import NotConfigured
+from sandkeeper.model import Lifetimes
 
 MaybeText = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 """An empty variable is as good as none: templates cannot leave a variable out."""
+
+
+SHORTEST_PAUSE_MS = 15_000
+"""Sandboxes that paused sooner would have to be resumed for nearly every call."""
+
+
+def _pause(milliseconds: int) -> int:
+    if 0 < milliseconds < SHORTEST_PAUSE_MS:
+        raise ValueError(f"should be 0 (never pause) or at least {SHORTEST_PAUSE_MS}")
+    return milliseconds
 
 
 class Settings(BaseModel):
@@ -48,10 +59,15 @@ class SandboxSettings(Settings):
     e2b_template: str = "code-interpreter-v1"
     e2b_session_timeout: int = Field(default=1_800_000, ge=60_000, le=82_800_000)
 
+    e2b_idle_pause: Annotated[int, AfterValidator(_pause)] = Field(default=300_000, ge=0, le=82_800_000)
+
     @property
-    def session_timeout(self) -> timedelta:
-        """Returns how long a session lives after its last use."""
-        return timedelta(milliseconds=self.e2b_session_timeout)
+    def lifetimes(self) -> Lifetimes:
+        """Returns how long sessions and their sandboxes last."""
+        return Lifetimes(
+            session_timeout=timedelta(milliseconds=self.e2b_session_timeout),
+            idle_pause=timedelta(milliseconds=self.e2b_idle_pause),
+        )
 
 
 class ApiSettings(SandboxSettings):
@@ -65,6 +81,7 @@ class ApiSettings(SandboxSettings):
     jwt_jwks_url: MaybeText = None
     jwt_secret: MaybeText = Field(default=None, repr=False)
     jwt_secret_id: MaybeText = None
+    max_sessions_per_owner: int = Field(default=20, ge=1, le=100)
     max_file_bytes: int = Field(default=104_857_600, ge=1)
     max_files_per_chat: int = Field(default=50, ge=1, le=100)
     """All files of a chat may have to be noted in one update, whose expression DynamoDB bounds at 4 KB."""

@@ -10,13 +10,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sandkeeper.errors import NotConfigured
-from sandkeeper.model import ApiKey, ChatKey, Lifetimes, utc_now
+from sandkeeper.model import ApiKey, ChatKey, utc_now
 from sandkeeper.ports import (
     ApiKeyStore,
     FileCatalog,
     FileContents,
     SandboxProvider,
     SessionStore,
+    SweepStore,
     TokenVerifier,
 )
 from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, SandboxSettings, Settings
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from sandkeeper.adapters.dynamodb import Table
     from sandkeeper.services.auth import Authenticate
     from sandkeeper.services.cleanup import Cleanup
+    from sandkeeper.services.control import SessionControl
+    from sandkeeper.services.ending import Ending
     from sandkeeper.services.execute import Execute
     from sandkeeper.services.files import Files
     from sandkeeper.services.hydrate import Hydrate
     from sandkeeper.services.ingest import Ingest
+    from sandkeeper.services.packages import Packages
     from sandkeeper.services.sessions import Sessions
     from sandkeeper.telemetry import LambdaJournal
 
@@ -134,20 +138,6 @@ class _Sandboxes(_Tables):
             "there is no key to E2B: set E2B_API_KEY, or E2B_API_KEY_SECRET_ID to the secret that holds it"
         )
 
-    @cached_property
-    def sessions(self) -> "Sessions":
-        """The session protocol."""
-        from sandkeeper.services.sessions import Sessions  # noqa: PLC0415
-
-        return Sessions(
-            store=self.store,
-            sandboxes=self.sandboxes,
-            lifetimes=Lifetimes(session_timeout=self.settings.session_timeout),
-            stack=self.settings.stack_name,
-            clock=utc_now,
-            new_id=new_ulid,
-        )
-
 
 class ApiWiring(_Sandboxes):
     """What the API serves. The environment is read at the first request."""
@@ -156,6 +146,22 @@ class ApiWiring(_Sandboxes):
     def settings(self) -> ApiSettings:  # type: ignore[override]
         """The function's environment."""
         return ApiSettings.read(os.environ)
+
+    @cached_property
+    def sessions(self) -> "Sessions":
+        """The session protocol."""
+        from sandkeeper.services.quota import SessionQuota  # noqa: PLC0415
+        from sandkeeper.services.sessions import Sessions  # noqa: PLC0415
+
+        return Sessions(
+            store=self.store,
+            sandboxes=self.sandboxes,
+            lifetimes=self.settings.lifetimes,
+            quota=SessionQuota(self.store, self.settings.max_sessions_per_owner),
+            stack=self.settings.stack_name,
+            clock=utc_now,
+            new_id=new_ulid,
+        )
 
     @cached_property
     def contents(self) -> FileContents:
@@ -207,6 +213,20 @@ class ApiWiring(_Sandboxes):
         return Execute(self.sessions, self.hydrate, self.sandboxes, self.beside, new_ulid, self.journal)
 
     @cached_property
+    def control(self) -> "SessionControl":
+        """Look at sessions, interrupt, restart."""
+        from sandkeeper.services.control import SessionControl  # noqa: PLC0415
+
+        return SessionControl(self.sessions)
+
+    @cached_property
+    def packages(self) -> "Packages":
+        """Install packages."""
+        from sandkeeper.services.packages import Packages  # noqa: PLC0415
+
+        return Packages(self.execute)
+
+    @cached_property
     def files(self) -> "Files":
         """Register, describe, delete files."""
         from sandkeeper.services.files import FileLimits, Files  # noqa: PLC0415
@@ -214,8 +234,7 @@ class ApiWiring(_Sandboxes):
         return Files(
             catalog=self.catalog,
             contents=self.contents,
-            sessions=self.store,
-            sandboxes=self.sandboxes,
+            sessions=self.sessions,
             limits=FileLimits(max_bytes=self.settings.max_file_bytes, max_files=self.settings.max_files_per_chat),
             clock=utc_now,
             new_id=new_ulid,
@@ -235,8 +254,24 @@ class CleanupWiring(_Sandboxes):
     def cleanup(self) -> "Cleanup":
         """End what has expired."""
         from sandkeeper.services.cleanup import Cleanup  # noqa: PLC0415
+        from sandkeeper.services.reconcile import Reconcile  # noqa: PLC0415
 
-        return Cleanup(self.sessions, self.beside, self.journal)
+        reconcile = Reconcile(self.ending, self.settings.stack_name, self.sweeps, self.beside, self.journal)
+        return Cleanup(self.ending, reconcile, self.beside, self.journal)
+
+    @cached_property
+    def ending(self) -> "Ending":
+        """How sessions end."""
+        from sandkeeper.services.ending import Ending  # noqa: PLC0415
+
+        return Ending(self.store, self.sandboxes, self.settings.lifetimes, utc_now, new_ulid)
+
+    @cached_property
+    def sweeps(self) -> SweepStore:
+        """How far the sweep through all sandboxes has come."""
+        from sandkeeper.adapters.dynamodb import DynamoSweepStore  # noqa: PLC0415
+
+        return DynamoSweepStore(self.table)
 
 
 class IngestWiring(_Tables):

@@ -308,6 +308,17 @@ def test_every_form_of_a_result_has_a_mime_type() -> None:
 # ── The control plane ───────────────────────────────────────────────────────────────────────────────
 
 
+def spec(**changes: Any) -> SandboxSpec:
+    """Returns what a new sandbox is to be."""
+    values: dict[str, Any] = {
+        "idempotency_key": "key-1",
+        "lifetime": timedelta(seconds=330),
+        "pauses": True,
+        "metadata": {"app": "sandkeeper"},
+    }
+    return SandboxSpec(**values | changes)
+
+
 def test_a_sandbox_is_asked_for_by_the_template_its_key_and_our_own_settings(
     provider: E2BSandboxProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,17 +335,18 @@ def test_a_sandbox_is_asked_for_by_the_template_its_key_and_our_own_settings(
         )
 
     monkeypatch.setattr(Sandbox, "create", create)
-    spec = SandboxSpec(idempotency_key="key-1", lifetime=timedelta(minutes=35), metadata={"app": "sandkeeper"})
 
-    made = provider.create(spec)
+    made = provider.create(spec(), within=timedelta(seconds=7))
 
     assert made == SandboxRef(sandbox_id="sbx1", domain=None, envd_version="0.2.3", envd_token="envd")
+    assert asked.pop("idempotency_key").startswith("key-1-")
     assert asked == {
         "template": "code-interpreter-v1",
-        "timeout": 2100,
+        "timeout": 330,
         "metadata": {"app": "sandkeeper"},
-        "idempotency_key": "key-1",
+        "lifecycle": {"on_timeout": "pause"},
         **ACCOUNT.options,
+        "request_timeout": 7,
     }
 
 
@@ -351,7 +363,7 @@ def test_an_unknown_template_is_the_deployments_fault(
     monkeypatch.setattr(Sandbox, "create", create)
 
     with pytest.raises(NotConfigured, match="E2B_TEMPLATE"):
-        provider.create(SandboxSpec(idempotency_key="k", lifetime=timedelta(minutes=1), metadata={}))
+        provider.create(spec(), within=timedelta(seconds=7))
 
 
 def test_the_key_to_e2b_shows_nowhere() -> None:

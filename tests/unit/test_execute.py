@@ -1,4 +1,4 @@
-"""Running code: what a caller gets, what it costs, and what is left behind when something fails."""
+"""Running code: what a caller gets, what it costs, and who comes first."""
 
 import threading
 from collections.abc import Callable
@@ -10,48 +10,19 @@ from typing import Any
 
 import pytest
 
-from sandkeeper.errors import (
-    CapacityExhausted,
-    NotConfigured,
-    SandboxUnavailable,
-    SandkeeperError,
-    SessionBusy,
-    StoreUnavailable,
-)
+from sandkeeper.errors import SandboxUnavailable, SessionBusy, StoreUnavailable
 from sandkeeper.model import EndReason, RunEnd, RunOutcome, SandboxRef, SessionState, Stream
-from sandkeeper.ports import SandboxGone
-from sandkeeper.services.execute import RunReply
 from tests.factories import busy, closing, creating, sandbox
-from tests.world import CHAT, World
+from tests.world import CHAT, START, Patience, World, note, told
 
 MINUTE = timedelta(minutes=1)
 DOWN = SandboxUnavailable("down")
 
 
-def told(reply: RunReply) -> tuple[str, int, EndReason | None]:
-    """Returns what the caller is told of the session."""
-    return reply.session.status, reply.session.generation, reply.session.reset_reason
-
-
-def lose_sandbox(world: World) -> None:
-    """Ends the chat's sandbox as E2B would, telling nobody."""
-    live = world.row().sandbox
-    assert live is not None
-    world.sandboxes.kill(live.sandbox_id)
-    world.sandboxes.killed.clear()
-
-
-def assert_free(world: World) -> None:
-    """Fails unless the next caller may have the session at once."""
-    row = world.row()
-    assert not row.is_claimed(world.clock())
-    assert not (row.is_live(world.clock()) and row.is_busy(world.clock()))
-
-
 # ── What a call costs ───────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_warm_call_takes_three_round_trips(world: World) -> None:
+def test_a_warm_call_takes_three_round_trips_and_nothing_else(world: World) -> None:
     world.run()
     world.calls()
 
@@ -70,33 +41,10 @@ def test_a_first_call_creates_beside_looking_files_up(world: World) -> None:
         "store.activate",
         "store.begin",
         "store.claim",
+        "store.owned",
+        "store.point",
         "store.release",
     ]
-
-
-def test_e2bs_deadline_is_moved_when_the_session_would_outlive_it_and_only_then(world: World) -> None:
-    world.run()
-    moved: list[bool] = []
-    for _ in range(12):
-        world.clock.advance(MINUTE)
-        world.calls()
-        world.run()
-        moved.append("sandboxes.extend" in world.calls())
-        assert world.row().sandbox_until >= world.row().expires_at  # type: ignore[operator]
-
-    assert 1 <= sum(moved) <= 3
-
-
-def test_a_deadline_that_could_not_be_moved_does_not_cost_the_caller_the_result(world: World) -> None:
-    world.run()
-    world.clock.advance(10 * MINUTE)
-    world.taps["sandboxes"].fail("extend", DOWN)
-
-    reply = world.run("x")
-
-    assert reply.outcome.outputs == [Stream("stdout", "x")]
-    assert "sandbox.extend_failed" in world.events()
-    assert world.row().sandbox_until < world.row().expires_at  # type: ignore[operator]
 
 
 # ── What the caller is told ─────────────────────────────────────────────────────────────────────────
@@ -119,15 +67,15 @@ def test_a_call_after_the_expiry_says_that_state_was_lost(world: World) -> None:
     reply = world.run()
 
     assert told(reply) == ("recreated", 2, EndReason.EXPIRED)
-    world.close()
+    world.beside.settle()
     assert world.sandboxes.killed == ["sbx1"]
 
 
-def test_a_call_just_before_the_expiry_does_not(world: World) -> None:
+def test_a_call_just_before_the_expiry_finds_its_state(world: World) -> None:
     world.run()
     world.clock.advance(30 * MINUTE - timedelta(milliseconds=1))
 
-    assert told(world.run()) == ("reused", 1, None)
+    assert told(world.run()) == ("resumed", 1, None)
 
 
 def test_a_call_after_cleanup_says_that_state_was_lost(world: World) -> None:
@@ -140,7 +88,7 @@ def test_a_call_after_cleanup_says_that_state_was_lost(world: World) -> None:
 
 def test_a_call_after_a_close_is_new_for_its_caller_gave_the_state_up(world: World) -> None:
     world.run()
-    world.sessions.close(CHAT)
+    world.sessions.ending.close(CHAT)
 
     assert told(world.run()) == ("new", 2, None)
 
@@ -164,140 +112,6 @@ def test_a_loss_is_told_until_somebody_has_heard_of_it(world: World) -> None:
     assert told(world.run()) == ("recreated", 2, EndReason.EXPIRED)
 
 
-# ── Sandboxes that vanish ───────────────────────────────────────────────────────────────────────────
-
-
-def test_a_sandbox_that_is_gone_is_replaced_and_the_code_run_once(world: World) -> None:
-    world.run()
-    lose_sandbox(world)
-    ran: list[str] = []
-    world.sandboxes.program = lambda where, code: _ran(ran, where, code)
-
-    reply = world.run("x = 1")
-
-    assert told(reply) == ("recreated", 2, EndReason.SANDBOX_LOST)
-    assert ran == ["sbx2: x = 1"]
-    assert_free(world)
-
-
-def _ran(ran: list[str], where: SandboxRef, code: str) -> RunOutcome:
-    ran.append(f"{where.sandbox_id}: {code}")
-    return RunOutcome([], RunEnd.FINISHED)
-
-
-def test_two_sandboxes_that_vanish_in_a_row_are_told_and_the_session_is_free(world: World) -> None:
-    world.taps["sandboxes"].fail("run", SandboxGone("sbx1"), SandboxGone("sbx2"))
-
-    with pytest.raises(SandboxUnavailable, match="two sandboxes in a row"):
-        world.run()
-
-    assert_free(world)
-    world.run()
-
-
-def test_a_run_that_was_cut_off_is_not_repeated_and_its_session_is_free(world: World) -> None:
-    world.sandboxes.program = lambda _, __: RunOutcome([Stream("stdout", "half")], RunEnd.SANDBOX_LOST)
-    world.calls()
-
-    reply = world.run()
-
-    assert reply.outcome.end is RunEnd.SANDBOX_LOST
-    assert world.calls().count("sandboxes.run") == 1
-    assert_free(world)
-
-
-# ── Failures: no code was run, and the session is free ──────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("error", [DOWN, CapacityExhausted("full"), NotConfigured("no key")], ids=str)
-@pytest.mark.parametrize("warm", [True, False], ids=["warm", "first call"])
-def test_a_run_that_could_not_start_frees_the_session(world: World, error: SandkeeperError, warm: bool) -> None:
-    if warm:
-        world.run()
-    world.taps["sandboxes"].fail("run", error)
-
-    with pytest.raises(type(error)):
-        world.run()
-
-    assert_free(world)
-    assert world.row().run_count == warm
-    assert len(world.sandboxes.created) == 1
-
-
-def test_after_a_failed_creation_the_next_caller_takes_over_at_once(world: World) -> None:
-    world.taps["sandboxes"].fail("create", CapacityExhausted("full"))
-    with pytest.raises(CapacityExhausted):
-        world.run()
-    left = world.row()
-    assert_free(world)
-
-    reply = world.run()
-
-    assert (reply.session.claim_id, reply.session.generation) == (left.claim_id, left.generation)
-    assert told(reply) == ("new", 1, None)
-
-
-def test_what_a_dead_creator_made_becomes_the_chats_sandbox(world: World) -> None:
-    """It died after E2B had made the sandbox, and before it could write that down."""
-    world.taps["store"].fail("activate", StoreUnavailable("throttled"))
-    with pytest.raises(StoreUnavailable):
-        world.run()
-
-    assert world.run().sandbox.sandbox_id == "sbx1"
-    assert list(world.sandboxes.alive) == ["sbx1"]
-
-
-def test_a_store_that_is_down_is_told_and_nothing_is_created(world: World) -> None:
-    world.taps["store"].fail("claim", StoreUnavailable("throttled"))
-
-    with pytest.raises(StoreUnavailable):
-        world.run()
-
-    assert world.sandboxes.created == {}
-
-
-def test_a_release_that_fails_does_not_cost_the_caller_the_result(world: World) -> None:
-    world.taps["store"].fail("release", StoreUnavailable("throttled"))
-
-    reply = world.run("x")
-
-    assert reply.outcome.outputs == [Stream("stdout", "x")]
-    assert reply.expires_in > 29 * MINUTE
-    assert "session.release_failed" in world.events()
-
-
-def test_a_session_that_was_not_released_is_free_once_its_lease_is_over(world: World) -> None:
-    world.taps["store"].fail("release", StoreUnavailable("throttled"))
-    world.run(limit=timedelta(seconds=5))
-
-    with pytest.raises(SessionBusy):
-        world.run(on_busy="reject")
-    world.clock.advance(timedelta(seconds=5 + 30 + 15))
-    world.run(on_busy="reject")
-
-
-def test_the_predecessor_that_cannot_be_killed_does_not_cost_the_caller_the_result(world: World) -> None:
-    world.run()
-    world.clock.advance(30 * MINUTE)
-    world.taps["sandboxes"].fail("kill", DOWN)
-
-    assert told(world.run())[0] == "recreated"
-    world.close()
-    assert "sandbox.kill_failed" in world.events()
-
-
-def test_a_close_during_a_run_leaves_the_run_its_result_and_the_chat_no_sandbox(world: World) -> None:
-    def close_meanwhile(where: SandboxRef, code: str) -> RunOutcome:
-        world.sessions.close(CHAT)
-        return RunOutcome([], RunEnd.SANDBOX_LOST)
-
-    world.sandboxes.program = close_meanwhile
-
-    assert world.run().outcome.end is RunEnd.SANDBOX_LOST
-    assert world.row().state is SessionState.CLOSED
-    assert world.sandboxes.alive == {}
-
-
 # ── Lost claims ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -305,8 +119,8 @@ def while_creating(world: World, meanwhile: Callable[[], Any]) -> None:
     """Lets something happen after E2B has made the first sandbox, and before its creator writes that down."""
     times = count()
 
-    def create(spec: Any) -> SandboxRef:
-        made = world.sandboxes.create(spec)
+    def create(spec: Any, *, within: timedelta) -> SandboxRef:
+        made = world.sandboxes.create(spec, within=within)
         if next(times) == 0:
             meanwhile()
         return made
@@ -315,7 +129,7 @@ def while_creating(world: World, meanwhile: Callable[[], Any]) -> None:
 
 
 def test_who_lost_its_claim_kills_what_it_made_and_starts_over(world: World) -> None:
-    while_creating(world, lambda: world.sessions.close(CHAT))
+    while_creating(world, lambda: world.sessions.ending.close(CHAT))
 
     reply = world.run()
 
@@ -323,18 +137,38 @@ def test_who_lost_its_claim_kills_what_it_made_and_starts_over(world: World) -> 
     assert list(world.sandboxes.alive) == ["sbx2"] == [reply.sandbox.sandbox_id]
 
 
-def test_who_lost_its_claim_leaves_the_sandbox_alone_that_the_winner_has(world: World) -> None:
+def test_who_lost_its_claim_and_cannot_kill_what_it_made_leaves_it_to_reconciling(world: World) -> None:
+    while_creating(world, lambda: world.sessions.ending.close(CHAT))
+    world.taps["sandboxes"].fail("kill", DOWN)
+
+    assert world.run().sandbox.sandbox_id == "sbx2"
+    assert list(world.sandboxes.alive) == ["sbx1", "sbx2"]
+
+    world.clock.advance(2 * MINUTE)
+    world.cleanup(everything=False, time_left_s=lambda: 60)
+    assert list(world.sandboxes.alive) == ["sbx2"]
+
+
+def test_who_was_overtaken_by_another_creator_shares_its_sandbox(world: World, patience: Patience) -> None:
+    """Both hold the same claim, so E2B gives both the same sandbox: killing it would take it from the winner."""
+
     def take_over() -> None:
         row = world.row()
-        free = replace(row, state=SessionState.READY, sandbox=sandbox("sbx1"), run_id=None, run_until=None)
-        world.store.activate(free)
+        winner = replace(row, run_id="winner")
+        world.store.begin(winner, seen=row)
+        ready = replace(winner, state=SessionState.READY, sandbox=sandbox("sbx1"), pauses_at=START + 5 * MINUTE)
+        patience.events = [
+            lambda: world.store.activate(ready),
+            lambda: world.sessions.release(ready, ran=True, hydrated={}),
+        ]
 
     while_creating(world, take_over)
 
     reply = world.run()
 
-    assert world.sandboxes.killed == []
+    assert told(reply) == ("reused", 1, None)
     assert reply.sandbox.sandbox_id == "sbx1"
+    assert (list(world.sandboxes.specs), world.sandboxes.killed) == (["sbx1"], [])
 
 
 def test_a_close_while_the_sandbox_is_made_leaves_nothing_running(world: World) -> None:
@@ -344,9 +178,57 @@ def test_a_close_while_the_sandbox_is_made_leaves_nothing_running(world: World) 
     dead = replace(world.row(), state=SessionState.CREATING, sandbox=None, predecessor_id="sbx1")
     world.store.begin(dead, seen=world.row())
 
-    world.sessions.close(CHAT)
+    world.sessions.ending.close(CHAT)
 
     assert world.sandboxes.alive == {}
+
+
+# ── A lease that runs out before the run ────────────────────────────────────────────────────────────
+
+
+def slow_transfer(world: World, takes: timedelta, meanwhile: Callable[[], Any] = lambda: None) -> None:
+    """Lets the transfer of the next file take so long, and something happen at its end."""
+    world.add_file("big.csv", b"x")
+    write = world.sandboxes.write_file
+
+    def write_slowly(*args: Any) -> None:
+        del world.taps["sandboxes"].instead["write_file"]
+        write(*args)
+        world.clock.advance(takes)
+        meanwhile()
+
+    world.taps["sandboxes"].instead["write_file"] = write_slowly
+
+
+def test_a_call_whose_lease_would_run_out_during_the_run_renews_it_first(world: World) -> None:
+    world.run()
+    world.calls()
+    slow_transfer(world, timedelta(seconds=12))
+    left: list[timedelta] = []
+
+    def look(_: SandboxRef, __: str) -> RunOutcome:
+        left.append((world.row().run_until or START) - world.clock())
+        return RunOutcome([], RunEnd.FINISHED)
+
+    world.sandboxes.program = look
+    world.run(limit=timedelta(seconds=5))
+
+    assert world.calls().count("store.renew") == 1
+    assert left == [timedelta(seconds=5) + world.sessions.lifetimes.lease_margin]
+    world.assert_free()
+
+
+def test_a_call_that_was_taken_for_dead_before_its_run_does_not_run(world: World) -> None:
+    world.run()
+    ran: list[str] = []
+    world.sandboxes.program = lambda where, code: note(ran, where, code)
+    slow_transfer(world, timedelta(seconds=21), meanwhile=lambda: world.run("other", on_busy="reject"))
+
+    with pytest.raises(SessionBusy):
+        world.run("late", limit=timedelta(seconds=5))
+
+    assert ran == ["sbx1: other"]
+    world.assert_free()
 
 
 # ── One after the other ─────────────────────────────────────────────────────────────────────────────

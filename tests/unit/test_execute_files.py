@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -14,7 +15,7 @@ from sandkeeper.errors import (
     StoreUnavailable,
 )
 from sandkeeper.model import ChatKey, FileRecord, FileStatus, SandboxRef
-from sandkeeper.ports import SandboxGone, SandboxSpec
+from sandkeeper.ports import SandboxSpec
 from tests.world import CHAT, World
 
 
@@ -97,11 +98,12 @@ def test_all_files_are_put_there_again_after_a_loss(world: World) -> None:
 def test_a_sandbox_that_is_gone_when_a_file_is_put_there_is_replaced(world: World) -> None:
     world.run()
     world.add_file("a.csv", b"a")
-    world.taps["sandboxes"].fail("write_file", SandboxGone("sbx1"))
+    world.sandboxes.kill("sbx1")
 
     reply = world.run()
 
     assert reply.session.status == "recreated"
+    assert transfers(world) == 2, "the first found the sandbox gone"
     assert in_sandbox(world) == {"/home/user/a.csv": b"a"}
 
 
@@ -158,10 +160,10 @@ def test_a_file_that_becomes_ready_while_the_sandbox_is_made_is_put_there_by_the
         looked_up.set()
         return found
 
-    def create(spec: SandboxSpec) -> SandboxRef:
+    def create(spec: SandboxSpec, *, within: timedelta) -> SandboxRef:
         assert looked_up.wait(10)
         world.add_file("late.csv", b"late")
-        return world.sandboxes.create(spec)
+        return world.sandboxes.create(spec, within=within)
 
     world.taps["catalog"].instead["of_chat"] = look_up
     world.taps["sandboxes"].instead["create"] = create
@@ -219,7 +221,7 @@ def test_a_named_file_that_cannot_be_used_stops_the_call_before_anything_is_clai
 
     assert world.calls() == ["catalog.of_chat"]
     assert world.store.read(CHAT) is None
-    assert world.sandboxes.created == {}
+    assert world.sandboxes.specs == {}
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "first call"])

@@ -49,7 +49,8 @@ def test_only_all_ends_what_is_live(
 ) -> None:
     world.run()
 
-    assert cleanup(event, CONTEXT) == {"ended": ended, "skipped": 0, "failed": 0, "complete": True}
+    report = {"ended": ended, "skipped": 0, "orphans": 0, "failed": 0, "live": 1 - ended, "complete": True}
+    assert cleanup(event, CONTEXT) == report
 
 
 def test_cleanup_stops_before_the_functions_own_limit(world: World, cleanup: CleanupHandler) -> None:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from sandkeeper.http import routes
+from sandkeeper.http import routes, session_routes
 from sandkeeper.http.app import create_app
 from sandkeeper.http.gate import MAX_BODY_BYTES, GatedRoute
 from tests.world import CHAT, World
@@ -26,7 +26,13 @@ CALLS: list[Call] = [
     ("GET", "/api/chats/chat-1/files", None),
     ("GET", f"/api/chats/chat-1/files/{FILE_ID}", None),
     ("DELETE", f"/api/chats/chat-1/files/{FILE_ID}", None),
+    ("GET", "/api/sessions", None),
+    ("GET", "/api/chats/chat-1/session", None),
+    ("POST", "/api/chats/chat-1/session/interrupt", None),
+    ("POST", "/api/chats/chat-1/session/restart", None),
+    ("POST", "/api/chats/chat-1/packages", {"packages": ["requests"]}),
 ]
+GATED = [*routes.gated.routes, *session_routes.gated.routes]
 BAD_CREDENTIALS = [
     "",
     "Bearer",
@@ -48,14 +54,11 @@ def stranger(world: World) -> Iterator[TestClient]:
 
 def test_every_route_but_health_is_gated_and_called_below() -> None:
     gated = {
-        (method, route.path)
-        for route in routes.gated.routes
-        if isinstance(route, GatedRoute)
-        for method in route.methods or ()
+        (method, route.path) for route in GATED if isinstance(route, GatedRoute) for method in route.methods or ()
     }
     public = [route.path for route in routes.public.routes if isinstance(route, APIRoute)]
 
-    assert len(gated) == len(routes.gated.routes) == len(CALLS)
+    assert len(gated) == len(GATED) == len(CALLS)
     assert public == ["/api/health"]
 
 
@@ -130,7 +133,7 @@ def test_a_body_that_is_not_called_json_is_refused(
     assert reply.status_code == 415
     assert reply.json()["type"] == "urn:sandkeeper:problem:unsupported-media-type"
     assert "send application/json" in reply.json()["detail"]
-    assert world.sandboxes.created == {}
+    assert world.sandboxes.specs == {}
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8"])
@@ -158,7 +161,7 @@ def test_a_body_at_the_limit_is_read_and_one_over_it_is_not(
 
     over = post(body_of(MAX_BODY_BYTES + 1))
     assert (over.status_code, over.json()["type"]) == (413, "urn:sandkeeper:problem:payload-too-large")
-    assert world.sandboxes.created == {}
+    assert world.sandboxes.specs == {}
     assert post(body_of(MAX_BODY_BYTES)).status_code == 200
 
 
@@ -171,7 +174,7 @@ def test_a_length_that_is_a_lie_lets_nothing_through(world: World, client: TestC
     )
 
     assert reply.status_code == 413
-    assert world.sandboxes.created == {}
+    assert world.sandboxes.specs == {}
 
 
 # ── Request ids ─────────────────────────────────────────────────────────────────────────────────────

@@ -207,7 +207,7 @@ def test_a_body_that_is_no_json_object_is_told_as_such(
     assert (reply.status_code, reply.json()["type"]) == (422, "urn:sandkeeper:problem:invalid-request")
     assert detail in reply.json()["detail"]
     assert [field["pointer"] for field in reply.json().get("errors", [])] in ([], [""])
-    assert world.sandboxes.created == {}
+    assert world.sandboxes.specs == {}
 
 
 @pytest.mark.parametrize(

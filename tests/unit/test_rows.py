@@ -25,6 +25,7 @@ from sandkeeper.model import (
     SandboxRef,
     Session,
     SessionState,
+    utc_moment,
     utc_now,
 )
 from tests.factories import idle, record
@@ -55,10 +56,12 @@ SESSIONS = st.builds(
     expires_at=TIMES,
     claim_until=st.none() | TIMES,
     sandbox=st.none() | SANDBOXES,
-    sandbox_until=st.none() | TIMES,
+    pauses_at=st.none() | TIMES,
     run_id=st.none() | TEXT,
     run_until=st.none() | TIMES,
     run_count=COUNTS,
+    restarts=COUNTS,
+    restarts_told=COUNTS,
     hydrated=st.dictionaries(TEXT, TEXT, max_size=3),
     fresh_files=st.frozensets(TEXT, max_size=3),
     predecessor_id=st.none() | TEXT,
@@ -127,7 +130,7 @@ def test_no_owner_makes_a_path_segment_of_its_own(owner: str) -> None:
 def test_a_moment_survives_its_row() -> None:
     now = utc_now()
 
-    assert items.moment(items.millis(now)) == now
+    assert utc_moment(items.millis(now)) == now
 
 
 # ── Foreign errors ──────────────────────────────────────────────────────────────────────────────────

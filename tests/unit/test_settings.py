@@ -14,7 +14,9 @@ API = {"TABLE_NAME": "table", "BUCKET_NAME": "bucket", "STACK_NAME": "stack"}
 def test_the_defaults_are_those_of_the_docs() -> None:
     settings = ApiSettings.read(API)
 
-    assert settings.session_timeout == timedelta(minutes=30)
+    assert settings.lifetimes.session_timeout == timedelta(minutes=30)
+    assert settings.lifetimes.idle_pause == timedelta(minutes=5)
+    assert settings.max_sessions_per_owner == 20
     assert settings.e2b_sandbox_timeout == 60_000
     assert (settings.max_file_bytes, settings.max_files_per_chat) == (100 * 1024 * 1024, 50)
     assert settings.e2b_template == "code-interpreter-v1"

@@ -7,10 +7,11 @@ against the installed version.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from e2b import (
     RateLimitException,
     SandboxException,
     SandboxNotRunningException,
+    SandboxQuery,
     TimeoutException,
 )
 from e2b.connection_config import ConnectionConfig
@@ -33,7 +35,7 @@ from packaging.version import Version
 from sandkeeper.errors import CapacityExhausted, FileUnusable, NotConfigured, SandboxUnavailable
 from sandkeeper.model import Display, Output, Raised, RunEnd, RunOutcome, SandboxRef, Stream
 from sandkeeper.outputs import CHART, DATA
-from sandkeeper.ports import SandboxGone, SandboxSpec
+from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
 
 CONTROL_TIMEOUT_S = 15.0
 """How long a call of the control plane may take, the SDK's own retries of busy answers included."""
@@ -46,6 +48,17 @@ transport ends the request after the sum of both: twice as late as asked. A cont
 done within its limit, so that a version that mends this is noticed."""
 
 REMEMBERED_SANDBOXES = 256
+
+DEFAULT_CONTEXT = "default"
+"""The interpreter's own name for the kernel that code without a context runs in. Its other id leads to the same
+kernel, but a restart by it leaves the interpreter listening to the kernel that was."""
+
+INTERRUPT = (
+    "for process in /proc/[0-9]*; do"
+    " if grep -qs '[i]pykernel_launcher' $process/cmdline; then kill -INT ${process#/proc/}; fi; done; true"
+)
+"""The interpreter has no call to interrupt a kernel but the end of the connection that its run was asked for on. A
+kernel that is signalled while it runs nothing takes no notice. The brackets keep the shell from finding itself."""
 
 _MIME_TYPES = {
     "text": "text/plain",
@@ -81,6 +94,8 @@ def _our_errors() -> Iterator[None]:
     except _GONE as error:
         raise SandboxGone(str(error)) from error
     except _UNREACHABLE as error:
+        if is_sandbox_not_found_message(str(error)):  # how the interpreter's calls tell it
+            raise SandboxGone(str(error)) from error
         raise SandboxUnavailable(f"the sandbox cannot be reached: {type(error).__name__}") from error
 
 
@@ -113,7 +128,7 @@ class E2BSandboxProvider:
         self._attached_before: OrderedDict[SandboxRef, Sandbox] = OrderedDict()
         self._lock = threading.Lock()
 
-    def create(self, spec: SandboxSpec) -> SandboxRef:
+    def create(self, spec: SandboxSpec, *, within: timedelta) -> SandboxRef:
         """See `SandboxProvider.create`."""
         account = self._account()
         with _our_errors():
@@ -122,18 +137,35 @@ class E2BSandboxProvider:
                     account.template,
                     timeout=_seconds(spec.lifetime),
                     metadata=dict(spec.metadata),
-                    idempotency_key=spec.idempotency_key,
-                    **account.options,
+                    lifecycle={"on_timeout": "pause" if spec.pauses else "kill"},
+                    idempotency_key=_idempotency_key(spec, account.template),
+                    **{**account.options, "request_timeout": within.total_seconds()},
                 )
             except NotFoundException as error:
                 raise NotConfigured(f"E2B has no template {account.template!r}: set E2B_TEMPLATE") from error
-        return SandboxRef(
-            sandbox_id=sandbox.sandbox_id,
-            domain=sandbox.sandbox_domain,
-            envd_version=str(sandbox._envd_version),
-            envd_token=sandbox._envd_access_token,
-            traffic_token=sandbox.traffic_access_token,
-        )
+        return _ref(sandbox)
+
+    def connect(self, sandbox_id: str, lifetime: timedelta, *, within: timedelta) -> SandboxRef:
+        """See `SandboxProvider.connect`."""
+        options = {**self._account().options, "request_timeout": within.total_seconds()}
+        with _our_errors():
+            return _ref(Sandbox.connect(sandbox_id, timeout=_seconds(lifetime), **options))
+
+    def page(self, metadata: Mapping[str, str], *, limit: int, token: str | None = None) -> SandboxPage:
+        """See `SandboxProvider.page`."""
+        with _our_errors():
+            pages = Sandbox.list(
+                SandboxQuery(metadata=dict(metadata)),
+                limit=limit,
+                next_token=token,
+                order="asc",
+                **self._account().options,
+            )
+            found = pages.next_items()
+        listed = [
+            Listed(sandbox_id=info.sandbox_id, started_at=info.started_at, metadata=info.metadata) for info in found
+        ]
+        return SandboxPage(listed, pages.next_token if pages.has_next else None)
 
     def extend(self, sandbox_id: str, lifetime: timedelta) -> None:
         """See `SandboxProvider.extend`."""
@@ -162,7 +194,21 @@ class E2BSandboxProvider:
             )
         except (SandboxException, httpx.TransportError) as error:
             end = _end_of(error)
+        except ValueError:  # a line of output that was cut in the middle, where the connection broke
+            end = RunEnd.SANDBOX_LOST
         return RunOutcome(outputs, end)
+
+    def interrupt(self, sandbox: SandboxRef) -> None:
+        """See `SandboxProvider.interrupt`."""
+        with _our_errors():
+            self._attach(sandbox).commands.run(
+                INTERRUPT, user="root", timeout=CONNECT_TIMEOUT_S, request_timeout=CONTROL_TIMEOUT_S
+            )
+
+    def restart_kernel(self, sandbox: SandboxRef) -> None:
+        """See `SandboxProvider.restart_kernel`."""
+        with _our_errors():
+            self._attach(sandbox).restart_code_context(DEFAULT_CONTEXT)
 
     def write_file(self, sandbox: SandboxRef, path: str, content: Iterable[bytes]) -> None:
         """See `SandboxProvider.write_file`."""
@@ -188,6 +234,22 @@ class E2BSandboxProvider:
             if len(self._attached_before) > REMEMBERED_SANDBOXES:
                 self._attached_before.popitem(last=False)
         return attached
+
+
+def _ref(sandbox: Sandbox) -> SandboxRef:
+    return SandboxRef(
+        sandbox_id=sandbox.sandbox_id,
+        domain=sandbox.sandbox_domain,
+        envd_version=str(sandbox._envd_version),
+        envd_token=sandbox._envd_access_token,
+        traffic_token=sandbox.traffic_access_token,
+    )
+
+
+def _idempotency_key(spec: SandboxSpec, template: str) -> str:
+    """Returns a key that differs where the request does: E2B refuses one key for two different requests."""
+    request = f"{template} {spec.lifetime} {spec.pauses} {sorted(spec.metadata.items())}"
+    return f"{spec.idempotency_key}-{sha256(request.encode()).hexdigest()[:16]}"
 
 
 def _attached(sandbox: SandboxRef, account: E2BAccount) -> Sandbox:

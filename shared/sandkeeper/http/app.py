@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandkeeper import __version__
 from sandkeeper.errors import SandkeeperError
-from sandkeeper.http import problems, routes
+from sandkeeper.http import problems, routes, session_routes
 from sandkeeper.http.problems import Problem
 from sandkeeper.wiring import ApiWiring, new_ulid
 
@@ -35,6 +35,7 @@ def create_app(wiring: ApiWiring) -> FastAPI:
     app.state.wiring = wiring
     app.include_router(routes.public)
     app.include_router(routes.gated)
+    app.include_router(session_routes.gated)
     app.add_exception_handler(SandkeeperError, problems.of_ours)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, problems.of_validation)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, problems.of_http)  # type: ignore[arg-type]

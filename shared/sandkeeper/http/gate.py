@@ -27,11 +27,12 @@ class GatedRoute(APIRoute):
         """Returns the route's handler behind the gate."""
         handle = super().get_route_handler()
         known = _query_names(self.dependant)
+        has_body = self.body_field is not None
 
         async def gated(request: Request) -> Response:
             request.state.owner = await _owner(request)
             _require_known(request, known)
-            if request.method == "POST":
+            if has_body:
                 _require_json(request)
                 await _read_bounded(request)
             return await handle(request)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Security
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, Security
 from fastapi.security import HTTPBearer
 
 from sandkeeper import __version__
@@ -60,8 +60,8 @@ def health() -> Health:
     return Health(status="ok", version=__version__)
 
 
-@gated.post("/api/jupyter/execute", tags=["execute"], responses=documented(404, 409, 413, 415, 422))
-def execute(request: Request, body: ExecuteRequest, wiring: Wired) -> ExecuteReply:
+@gated.post("/api/jupyter/execute", tags=["execute"], responses=documented(404, 409, 413, 415, 422, 429))
+def execute(request: Request, response: Response, body: ExecuteRequest, wiring: Wired) -> ExecuteReply:
     """Runs Python in the chat's sandbox, which is created on first use and keeps its variables and files."""
     default_ms = min(wiring.settings.e2b_sandbox_timeout, MAX_TIMEOUT_MS)
     reply = wiring.execute(
@@ -73,19 +73,21 @@ def execute(request: Request, body: ExecuteRequest, wiring: Wired) -> ExecuteRep
             on_busy=body.on_busy,
         )
     )
-    return ExecuteReply.of(reply)
+    answer = ExecuteReply.of(reply)
+    response.headers["Server-Timing"] = answer.timings.header()
+    return answer
 
 
 @gated.get("/api/jupyter/execute", tags=["execute"], responses=documented(422))
 def status(chat: QueriedChat, wiring: Wired) -> StatusReply:
     """Tells whether the chat has a live session; one that has none is no error."""
-    return StatusReply.of(wiring.sessions.info(chat))
+    return StatusReply.of(wiring.control.find(chat))
 
 
 @gated.delete("/api/jupyter/execute", tags=["execute"], status_code=204, responses=documented(422))
 def close(chat: QueriedChat, wiring: Wired) -> None:
     """Closes the chat's session and its sandbox; a chat that has none is as good as closed."""
-    wiring.sessions.close(chat)
+    wiring.sessions.ending.close(chat)
 
 
 @gated.post("/api/chats/{chatId}/files", tags=["files"], status_code=201, responses=documented(413, 415, 422, 429))

@@ -18,8 +18,8 @@ from sandkeeper.model import (
     UploadTicket,
 )
 from sandkeeper.outputs import ResultItem, ResultType, plain, simple_view
+from sandkeeper.services.control import SessionInfo
 from sandkeeper.services.execute import RunReply, Timings
-from sandkeeper.services.sessions import SessionInfo
 
 MAX_TIMEOUT_MS = 25_000
 
@@ -86,7 +86,7 @@ class ResultSchema(Wire):
 class ErrorDetail(Wire):
     """Why the code did not succeed."""
 
-    kind: Literal["user_code", "timeout", "sandbox_lost"]
+    kind: Literal["user_code", "timeout", "cancelled", "sandbox_lost"]
     name: str
     value: str
     traceback: str | None
@@ -101,6 +101,17 @@ class SessionSchema(Wire):
     generation: int = Field(description="Counts the chat's sandboxes.")
     state_reset: bool = Field(description="Variables of earlier calls are gone.")
     reason: EndReason | None = Field(description="Why they are gone.")
+
+    @classmethod
+    def of(cls, reply: RunReply) -> "SessionSchema":
+        """Returns the session as it goes over the wire."""
+        reason = reply.session.reset_reason
+        return cls(
+            status=reply.status,
+            generation=reply.session.generation,
+            state_reset=reason is not None,
+            reason=reason,
+        )
 
 
 class TimingsSchema(Wire):
@@ -122,6 +133,12 @@ class TimingsSchema(Wire):
             run_ms=timings.run_ms,
             release_ms=timings.release_ms,
         )
+
+    def header(self) -> str:
+        """Returns the timings as the value of a `Server-Timing` header."""
+        steps = {"claim": self.claim_ms, "connect": self.connect_ms, "files": self.files_ms}
+        steps |= {"run": self.run_ms, "release": self.release_ms}
+        return ", ".join(f"{name};dur={ms}" for name, ms in steps.items())
 
 
 class ExecuteReply(Wire):
@@ -153,12 +170,7 @@ class ExecuteReply(Wire):
             expires_in=_millis(reply.expires_in.total_seconds()),
             execution_id=reply.execution_id,
             error_detail=detail,
-            session=SessionSchema(
-                status=reply.session.status,
-                generation=reply.session.generation,
-                state_reset=reply.session.reset_reason is not None,
-                reason=reply.session.reset_reason,
-            ),
+            session=SessionSchema.of(reply),
             timings=TimingsSchema.of(reply.timings),
         )
 
@@ -190,6 +202,15 @@ def _error_detail(reply: RunReply) -> ErrorDetail | None:
 
 
 def _user_error(raised: Raised) -> ErrorDetail:
+    if raised.name == "KeyboardInterrupt":
+        return ErrorDetail(
+            kind="cancelled",
+            name=raised.name,
+            value=raised.value or "the code was interrupted",
+            traceback=plain(raised.traceback),
+            retryable=False,
+            hint="Somebody stopped the code. Variables are still there.",
+        )
     return ErrorDetail(
         kind="user_code",
         name=raised.name,
@@ -210,9 +231,13 @@ class StatusReply(Wire):
     @classmethod
     def of(cls, info: SessionInfo | None) -> "StatusReply":
         """Returns the session as it goes over the wire."""
-        if info is None:
+        if info is None or info.session.sandbox is None:
             return cls(exists=False, sandbox_id=None, expires_in=None)
-        return cls(exists=True, sandbox_id=info.sandbox_id, expires_in=_millis(info.expires_in.total_seconds()))
+        return cls(
+            exists=True,
+            sandbox_id=info.session.sandbox.sandbox_id,
+            expires_in=_millis(info.expires_in.total_seconds()),
+        )
 
 
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,16 @@ class Budget:
         """Returns what is left, never less than 0."""
         return max(0.0, self.deadline - self.monotonic())
 
-    def pause(self, attempt: int) -> bool:
+    def within(self, at_most_s: float, *, reserve_s: float) -> timedelta:
+        """Returns how long one step may take that leaves `reserve_s` for those after it: 1 s or more."""
+        return timedelta(seconds=max(1.0, min(at_most_s, self.left_s() - reserve_s)))
+
+    def pause(self, attempt: int, *, reserve_s: float) -> bool:
         """Sleeps with exponential backoff and full jitter: at most 25 ms, then 50 … 800 ms.
 
-        Returns False, at once, when nothing is left to wait for.
+        Returns False, at once, when no more than `reserve_s` is left.
         """
-        left = self.left_s()
+        left = self.left_s() - reserve_s
         if left <= 0:
             return False
         ceiling = min(0.8, 0.025 * 2**attempt)

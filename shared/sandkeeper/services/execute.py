@@ -2,18 +2,21 @@
 
     claim ─────────────► run ─────────────► release            a warm call: three round trips
       │                   ▲
+      ├─► reconnect ──────┤                                     its sandbox is paused, or may be soon
       └─► create ──► activate ‖ hydrate                        a first call, or one after a loss
 
 What is independent runs side by side: looking up the chat's files beside making its sandbox, making the sandbox
 known beside filling it, moving E2B's deadline beside the run. A claimed session knows what files it has and that
 new ones are waiting, so a warm call looks nothing up.
+
+Code is never run twice. What is tried again is what surely has not started: see `SandboxGone`.
 """
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sandkeeper.errors import SandboxUnavailable, SandkeeperError
 from sandkeeper.model import (
@@ -25,6 +28,7 @@ from sandkeeper.model import (
     SandboxRef,
     Session,
     SessionState,
+    SessionStatus,
 )
 from sandkeeper.ports import Journal, SandboxGone, SandboxProvider
 from sandkeeper.services.budget import Budget
@@ -71,6 +75,7 @@ class RunReply:
     execution_id: str
     outcome: RunOutcome
     session: Session
+    status: SessionStatus
     sandbox: SandboxRef
     paths: Sequence[str]
     expires_in: timedelta
@@ -132,6 +137,9 @@ class _Call:
         """File id → path, of what this call has put into the sandbox."""
         self.seen: frozenset[str] = frozenset()
         """The fresh files that the session may forget: this call has put all of the chat's files there."""
+        self.reconnected: str | None = None
+        """The id of the sandbox that this call has reconnected to, or found gone when it tried."""
+        self.resumed = False
         self.replaced = False
 
     def answer(self) -> RunReply:
@@ -144,12 +152,16 @@ class _Call:
             try:
                 return self._run_in(self._sandbox())
             except SandboxGone:
-                self.session = self._begin_again()
+                self.session = self._recovered()
             except _ClaimLost:
                 self.session = self._acquire()
-            self.watch.lap("claim")
+                self.watch.lap("claim")
+            except Exception:
+                # Whatever it was, the next call need not wait for the lease to run out.
+                self._give_up()
+                raise
 
-    # ── Claim ───────────────────────────────────────────────────────────────────────────────────────
+    # ── Claim, and what to do when the sandbox is not there ─────────────────────────────────────────
 
     def _acquire(self) -> Session:
         return self.use.sessions.acquire(
@@ -160,10 +172,37 @@ class _Call:
             budget=self.budget,
         )
 
-    def _begin_again(self) -> Session:
-        """Replaces a sandbox that vanished before the code started: running it cannot run it twice."""
+    def _recovered(self) -> Session:
+        """Returns a session to run in after its sandbox was not there: resumed if it can be, else a new one.
+
+        The code has not been started, so running it now cannot run it twice.
+        """
+        try:
+            return self._resumed() or self._begun_again()
+        except Exception:
+            self._give_up()
+            raise
+
+    def _resumed(self) -> Session | None:
+        """Returns the session with its sandbox running again; None if it is gone for good."""
+        if self.session.sandbox is None or self.session.sandbox.sandbox_id == self.reconnected:
+            return None
+        try:
+            return self._reconnect(resumed=True)
+        except SandboxGone:
+            return None
+
+    def _reconnect(self, *, resumed: bool) -> Session:
+        self.reconnected = self.session.sandbox.sandbox_id if self.session.sandbox else None
+        session = self.use.sessions.reconnect(self.session, self.request.limit, self.budget)
+        self.resumed = self.resumed or resumed
+        self.watch.lap("connect")
+        if resumed:
+            self.use.journal.note("session.resumed", generation=session.generation)
+        return session
+
+    def _begun_again(self) -> Session:
         if self.replaced:
-            self._give_up(self.session)
             raise SandboxUnavailable("two sandboxes in a row vanished before the code could start; try again")
         self.replaced = True
         begun = self.use.sessions.begin(
@@ -173,36 +212,39 @@ class _Call:
             run_limit=self.request.limit,
             reason=EndReason.SANDBOX_LOST,
         )
-        return begun or self._acquire()
+        session = begun or self._acquire()
+        self.resumed = False
+        self.watch.lap("claim")
+        return session
 
-    def _give_up(self, session: Session) -> None:
+    def _give_up(self) -> None:
         """Gives the session back without having run anything. Failing at that costs the lease's time, no more."""
         try:
-            if session.state is SessionState.CREATING:
-                self.use.sessions.abandon(session)
+            if self.session.state is SessionState.CREATING:
+                self.use.sessions.abandon(self.session)
             else:
-                seen = replace(session, fresh_files=self.seen)
-                self.use.sessions.release(seen, ran=False, sandbox_until=None, hydrated=self.added)
+                seen = replace(self.session, fresh_files=self.seen)
+                self.use.sessions.release(seen, ran=False, hydrated=self.added)
         except SandkeeperError as error:
             self.use.journal.note("session.release_failed", error=type(error).__name__)
 
     # ── Sandbox and files ───────────────────────────────────────────────────────────────────────────
 
     def _sandbox(self) -> SandboxRef:
-        """Returns the chat's sandbox with the call's files in it, making it first if need be."""
+        """Returns the chat's sandbox, running and with the call's files in it."""
         self.added, self.seen = {}, frozenset()
         # As of before the files are looked up: what is announced after that stays fresh.
         fresh = self.session.fresh_files
-        try:
-            sandbox = self._found(self.session.sandbox) if self.session.sandbox else self._new_sandbox()
-        except SandkeeperError:
-            self._give_up(self.session)
-            raise
+        sandbox = self._new_sandbox() if self.session.sandbox is None else self._found(self.session.sandbox)
         if self.named is None:
             self.seen = fresh
         return sandbox
 
     def _found(self, sandbox: SandboxRef) -> SandboxRef:
+        sessions = self.use.sessions
+        if sandbox.sandbox_id != self.reconnected and not sessions.covers(self.session, self.request.limit):
+            self.session = self._reconnect(resumed=sessions.is_paused(self.session))
+            sandbox = self.session.sandbox or sandbox
         self._hydrate(sandbox, self._missing())
         return sandbox
 
@@ -213,12 +255,15 @@ class _Call:
         return [file for file in self.named if file.file_id not in self.session.hydrated]
 
     def _new_sandbox(self) -> SandboxRef:
-        lookup = self.use.beside.submit(self._all_files)
-        sandbox = self.use.sessions.create_sandbox(self.session)
+        begun, beside = self.session, self.use.beside
+        lookup = beside.submit(self._all_files)
+        pointed = beside.submit(self.use.sessions.store.point, begun)
+        sandbox, pauses_at = self.use.sessions.create_sandbox(begun, self.budget)
         self.watch.lap("connect")
-        activation = self.use.beside.submit(self.use.sessions.activate, self.session, sandbox)
-        if self.session.predecessor_id is not None:
-            self.use.beside.submit(self._kill, self.session.predecessor_id)
+        pointed.result()  # before anybody can find the sandbox in the row
+        activation = beside.submit(self.use.sessions.activate, begun, sandbox, pauses_at)
+        if begun.predecessor_id is not None:
+            beside.submit(self._kill, begun.predecessor_id)
         try:
             self._hydrate(sandbox, lookup.result())
         finally:
@@ -255,22 +300,20 @@ class _Call:
     # ── Run and release ─────────────────────────────────────────────────────────────────────────────
 
     def _run_in(self, sandbox: SandboxRef) -> RunReply:
-        extension = self._extend()
         limit = min(self.request.limit, timedelta(seconds=max(MARGIN_S, self.budget.left_s() - MARGIN_S)))
-        try:
-            outcome = self.use.sandboxes.run(sandbox, self.request.code, timeout=limit)
-        except SandkeeperError:
-            self._give_up(self.session)
-            raise
+        self._keep_running(limit)
+        self.use.sessions.keep(self.session, limit)
+        outcome = self.use.sandboxes.run(sandbox, self.request.code, timeout=limit)
         self.watch.lap("run")
-        expires_in = self._release(extension)
+        expires_in = self._release()
         self.watch.lap("release")
-        timings = self.watch.timings()
-        self.use.journal.note("run.ended", end=outcome.end, status=self.session.status, ms=timings.total_ms)
+        timings, status = self.watch.timings(), self._status()
+        self.use.journal.note("run.ended", end=outcome.end, status=status, ms=timings.total_ms)
         return RunReply(
             execution_id=self.run_id,
             outcome=outcome,
             session=self.session,
+            status=status,
             sandbox=sandbox,
             paths=self._paths(),
             expires_in=expires_in,
@@ -278,25 +321,29 @@ class _Call:
             timings=timings,
         )
 
-    def _extend(self) -> "Future[datetime] | None":
-        """Moves E2B's deadline beside the run, where the session would outlive it."""
-        if not self.use.sessions.needs_extension(self.session):
-            return None
-        return self.use.beside.submit(self.use.sessions.extend, self.session)
+    def _status(self) -> SessionStatus:
+        return "resumed" if self.resumed and self.session.status == "reused" else self.session.status
 
-    def _release(self, extension: "Future[datetime] | None") -> timedelta:
-        """Gives the session back. The run has ended, so nothing here may keep its result from the caller."""
-        sandbox_until = None
+    def _keep_running(self, limit: timedelta) -> None:
+        """Moves E2B's deadline where the sandbox would pause too soon: beside the run, unless during it."""
+        sessions = self.use.sessions
+        if not sessions.covers(self.session, limit):
+            sessions.extend(self.session, limit)
+            self.watch.lap("connect")
+        elif sessions.is_worth_extending(self.session, limit):
+            self.use.beside.submit(self._extend, self.session, limit)
+
+    def _extend(self, session: Session, limit: timedelta) -> None:
         try:
-            sandbox_until = extension.result() if extension else None
+            self.use.sessions.extend(session, limit)
         except (SandkeeperError, SandboxGone) as error:
             self.use.journal.note("sandbox.extend_failed", error=type(error).__name__)
+
+    def _release(self) -> timedelta:
+        """Gives the session back. The run has ended, so nothing here may keep its result from the caller."""
         try:
             return self.use.sessions.release(
-                replace(self.session, fresh_files=self.seen),
-                ran=True,
-                sandbox_until=sandbox_until,
-                hydrated=self.added,
+                replace(self.session, fresh_files=self.seen), ran=True, hydrated=self.added
             )
         except SandkeeperError as error:
             self.use.journal.note("session.release_failed", error=type(error).__name__)

@@ -4,18 +4,17 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import PurePosixPath
 
 from sandkeeper.errors import FileNotFound, InvalidRequest, QuotaExceeded, SandkeeperError
-from sandkeeper.model import HOME, ChatKey, Clock, FileRecord, NewId, UploadTicket
-from sandkeeper.ports import (
-    FileCatalog,
-    FileContents,
-    Journal,
-    SandboxGone,
-    SandboxProvider,
-    SessionStore,
-)
+from sandkeeper.model import HOME, ChatKey, Clock, FileRecord, NewId, SandboxRef, Session, UploadTicket
+from sandkeeper.ports import FileCatalog, FileContents, Journal, SandboxGone
+from sandkeeper.services.budget import Budget
+from sandkeeper.services.sessions import Sessions
+
+RESUME_S = 10.0
+"""How long a paused sandbox may take to be resumed, so that a file can be deleted in it."""
 
 MAX_NAME_BYTES = 200
 """Leaves room for a `-2` within the 255 bytes that file systems allow."""
@@ -35,8 +34,7 @@ class Files:
 
     catalog: FileCatalog
     contents: FileContents
-    sessions: SessionStore
-    sandboxes: SandboxProvider
+    sessions: Sessions
     limits: FileLimits
     clock: Clock
     new_id: NewId
@@ -103,16 +101,24 @@ class Files:
         self.catalog.delete(record)
 
     def _delete_copy(self, record: FileRecord) -> None:
-        self.sessions.forget_file(record.key, record.file_id)
-        session = self.sessions.read(record.key)
+        self.sessions.store.forget_file(record.key, record.file_id)
+        session = self.sessions.store.read(record.key)
         if session is None or session.sandbox is None or not session.is_live(self.clock()):
             return
         try:
-            self.sandboxes.delete_file(session.sandbox, record.path)
+            self._delete_in(session, session.sandbox, record.path)
         except SandboxGone:
             return
         except SandkeeperError as error:
             self.journal.note("file.copy_not_deleted", error=type(error).__name__)
+
+    def _delete_in(self, session: Session, sandbox: SandboxRef, path: str) -> None:
+        try:
+            self.sessions.sandboxes.delete_file(sandbox, path)
+        except SandboxGone:
+            # It may be paused, and the file would be there again when it is resumed.
+            resumed = self.sessions.reconnect(session, timedelta(0), Budget.of(RESUME_S)).sandbox or sandbox
+            self.sessions.sandboxes.delete_file(resumed, path)
 
 
 def clean_name(file_name: str) -> str:

@@ -1,21 +1,21 @@
-"""One sandbox per chat: how a call gets its chat's session, gives it back, and how a session ends.
+"""One sandbox per chat: how a call gets its chat's session, keeps its sandbox alive, and gives the session back.
 
     nothing ──begin──► creating ──activate──► ready ◄──claim/release──┐
       ▲                  │   ▲ take-over: same generation    │        │
       │                  │   └── claim window past           └────────┘
       │  (row dropped)   ▼
-    closed ◄──end── closing ◄── closed by a caller, or expired and found by cleanup
+    closed ◄──end── closing ◄── closed by a caller, or expired and found by cleanup: see ending.py
 
 Every arrow is one conditional write, so of any number of racing callers one wins and the others see its row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from hashlib import sha256
-from typing import Literal
+from typing import Literal, TypeVar
 
-from sandkeeper.errors import SessionBusy
+from sandkeeper.errors import CapacityExhausted, SandkeeperError, SessionBusy
 from sandkeeper.model import (
     ALL_FILES,
     ChatKey,
@@ -28,17 +28,23 @@ from sandkeeper.model import (
     SessionState,
 )
 from sandkeeper.ports import Granted, Refused, SandboxProvider, SandboxSpec, SessionStore
+from sandkeeper.services import marks
 from sandkeeper.services.budget import Budget
+from sandkeeper.services.ending import Ending, sandbox_to_kill
+from sandkeeper.services.quota import SessionQuota
 
 OnBusy = Literal["wait", "reject"]
 
+WAIT_RESERVE_S = 4.0
+"""What waiting for others leaves of a call's budget: what a short run takes in a session that is there."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionInfo:
-    """What a caller may know of a chat's session."""
+RUN_RESERVE_S = 2.0
+"""What creating or resuming a sandbox leaves of it."""
 
-    sandbox_id: str
-    expires_in: timedelta
+CONTROL_S = 15.0
+"""The longest that one call of the sandboxes' control plane may take."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,17 @@ class Sessions:
     store: SessionStore
     sandboxes: SandboxProvider
     lifetimes: Lifetimes
+    quota: SessionQuota
     stack: str
     clock: Clock
     new_id: NewId
 
-    # ── Getting a session, and giving it back ───────────────────────────────────────────────────────
+    @property
+    def ending(self) -> Ending:
+        """How sessions end."""
+        return Ending(self.store, self.sandboxes, self.lifetimes, self.clock, self.new_id)
+
+    # ── Getting a session ───────────────────────────────────────────────────────────────────────────
 
     def acquire(
         self, key: ChatKey, *, run_id: str, run_limit: timedelta, on_busy: OnBusy, budget: Budget
@@ -60,7 +72,7 @@ class Sessions:
         """Returns the chat's session, which this call alone may now use; one round trip when it is live and idle.
 
         A session that comes back `creating` has no sandbox yet, and making one is this call's job.
-        Raises `SessionBusy` when others hold it and `on_busy` or the budget forbids to wait.
+        Raises `SessionBusy` when others hold it and `on_busy` or the budget forbids to wait, and `QuotaExceeded`.
         """
         attempt = 0
         while True:
@@ -72,18 +84,30 @@ class Sessions:
                 run_until=now + run_limit + self.lifetimes.lease_margin,
                 expires_at=now + run_limit + self.lifetimes.session_timeout,
             )
-            if isinstance(outcome, Granted):
+            if isinstance(outcome, Granted) and not outcome.session.unreadable:
                 return outcome.session
-            seen = outcome.seen
-            if not _is_held(seen, now):
+            seen = outcome.session if isinstance(outcome, Granted) else outcome.seen
+            held = _is_held(seen, now)
+            if not held:
+                self._require_room(key, seen, now)
                 started = self.begin(key, seen, run_id=run_id, run_limit=run_limit)
                 if started is not None:
                     return started
-            while _is_held(seen, self.clock()):
-                if on_busy == "reject" or not budget.pause(attempt):
-                    raise SessionBusy(_busy_detail(seen))
+            while True:
+                if (held and on_busy == "reject") or not budget.pause(attempt, reserve_s=WAIT_RESERVE_S):
+                    raise SessionBusy(_busy_detail(key, seen))
                 attempt += 1
-                seen = self.store.read(key)
+                if held:
+                    seen = self.store.read(key)
+                    held = _is_held(seen, self.clock())
+                if not held:  # free by now, or somebody else was faster a moment ago
+                    break
+
+    def _require_room(self, key: ChatKey, seen: Session | None, now: datetime) -> None:
+        """Raises `QuotaExceeded` if a session too many would begin; to replace one that counts adds none."""
+        counts = seen is not None and (seen.is_live(now) or seen.state is SessionState.CREATING)
+        if not counts:
+            self.quota.require_room(key.owner, now)
 
     def begin(
         self,
@@ -111,8 +135,8 @@ class Sessions:
             run_id=run_id,
             run_until=now + run_limit + self.lifetimes.claim_window + self.lifetimes.lease_margin,
             fresh_files=frozenset({ALL_FILES}),
-            predecessor_id=_sandbox_to_kill(seen),
-            end_reason=reason or _end_reason(seen),
+            predecessor_id=sandbox_to_kill(seen),
+            end_reason=reason or _end_reason(seen, now),
         )
         if seen is not None and seen.state is SessionState.CREATING:
             # Its creator died. The same claim id gives the very sandbox that it may have made.
@@ -120,69 +144,103 @@ class Sessions:
         outcome = self.store.begin(session, seen=seen)
         return outcome.session if isinstance(outcome, Granted) else None
 
-    def create_sandbox(self, session: Session) -> SandboxRef:
-        """Returns the one sandbox of the session's generation; creating it twice gives the same one."""
-        lifetime = self.lifetimes.session_timeout + self.lifetimes.sandbox_slack
-        spec = SandboxSpec(
-            idempotency_key=f"{_digest(self.stack)}-{session.claim_id.lower()}",
-            lifetime=lifetime,
-            metadata={
-                "app": "sandkeeper",
-                "stack": self.stack,
-                "chat": _digest(f"{session.key.owner}#{session.key.chat_id}"),
-                "generation": str(session.generation),
-                "claim": session.claim_id,
-            },
-        )
-        return self.sandboxes.create(spec)
+    # ── Its sandbox ─────────────────────────────────────────────────────────────────────────────────
 
-    def activate(self, session: Session, sandbox: SandboxRef) -> Session | None:
+    def create_sandbox(self, session: Session, budget: Budget) -> tuple[SandboxRef, datetime]:
+        """Returns the one sandbox of the session's generation, and when it pauses.
+
+        Creating it twice gives the same one. Tried again while E2B is busy and the budget lasts.
+        """
+        # Whoever takes a dead creator's claim over has to ask for the very same, whatever its own run's limit is.
+        lifetime = self.lifetimes.sandbox_lifetime(self.lifetimes.claim_window)
+        spec = SandboxSpec(
+            idempotency_key=f"{marks.digest(self.stack)}-{session.claim_id.lower()}",
+            lifetime=lifetime,
+            pauses=bool(self.lifetimes.idle_pause),
+            metadata=marks.of_session(self.stack, session),
+        )
+        begun = self.clock()
+        sandbox = _while_there_is_room(lambda within: self.sandboxes.create(spec, within=within), budget)
+        return sandbox, begun + lifetime
+
+    def activate(self, session: Session, sandbox: SandboxRef, pauses_at: datetime) -> Session | None:
         """Makes the new sandbox the chat's own, still leased to this call.
 
-        Returns None when the claim was lost: the sandbox is then killed, unless the winner has the same one.
+        Returns None when the claim was lost: the sandbox is then killed, unless the winner has or gets the same.
         """
-        now = self.clock()
         ready = replace(
             session,
             state=SessionState.READY,
             claim_until=None,
             predecessor_id=None,
             sandbox=sandbox,
-            sandbox_until=now + self.lifetimes.session_timeout + self.lifetimes.sandbox_slack,
+            pauses_at=pauses_at,
         )
         match self.store.activate(ready):
             case Granted(activated):
                 return activated
             case Refused(seen):
-                winner = seen.sandbox if seen else None
-                if winner is None or winner.sandbox_id != sandbox.sandbox_id:
-                    self.sandboxes.kill(sandbox.sandbox_id)
+                if not _will_have(seen, session.claim_id, sandbox.sandbox_id):
+                    with suppress(SandkeeperError):  # reconciling ends what cannot be ended now
+                        self.sandboxes.kill(sandbox.sandbox_id)
                 return None
 
-    def needs_extension(self, session: Session) -> bool:
-        """Returns whether E2B would end the sandbox before the session ends."""
-        return session.sandbox_until is None or session.sandbox_until < session.expires_at
+    def reconnect(self, session: Session, run_limit: timedelta, budget: Budget) -> Session:
+        """Returns the session with its sandbox running, for a run of this limit: resumed if it was paused.
 
-    def extend(self, session: Session) -> datetime:
-        """Moves E2B's deadline of the session's sandbox, and returns the new one."""
-        assert session.sandbox is not None, "only a ready session has a deadline"  # noqa: S101
+        Raises `SandboxGone` when there is no such sandbox any more.
+        """
+        sandbox_id = _sandbox_of(session).sandbox_id
+        lifetime = self.lifetimes.sandbox_lifetime(run_limit)
+        begun = self.clock()
+        sandbox = _while_there_is_room(
+            lambda within: self.sandboxes.connect(sandbox_id, lifetime, within=within), budget
+        )
+        running = replace(session, sandbox=sandbox, pauses_at=begun + lifetime)
+        self.store.note_sandbox(running)
+        return running
+
+    def is_paused(self, session: Session) -> bool:
+        """Returns whether the sandbox's deadline has passed, by our clock."""
+        return session.pauses_at is not None and session.pauses_at <= self.clock()
+
+    def covers(self, session: Session, run_limit: timedelta) -> bool:
+        """Returns whether the sandbox will surely not pause during a run of this limit that begins now."""
+        return self._lasts(session, run_limit + self.lifetimes.cover_margin)
+
+    def is_worth_extending(self, session: Session, run_limit: timedelta) -> bool:
+        """Returns whether the sandbox would pause, or end, too soon after a run of this limit."""
+        return not self._lasts(session, self.lifetimes.worth_moving(run_limit))
+
+    def extend(self, session: Session, run_limit: timedelta) -> None:
+        """Moves E2B's deadline of the session's sandbox, and notes the new one."""
+        lifetime = self.lifetimes.sandbox_lifetime(run_limit)
+        begun = self.clock()
+        self.sandboxes.extend(_sandbox_of(session).sandbox_id, lifetime)
+        self.store.note_sandbox(replace(session, pauses_at=begun + lifetime))
+
+    def _lasts(self, session: Session, time: timedelta) -> bool:
+        return session.pauses_at is not None and session.pauses_at >= self.clock() + time
+
+    # ── Giving it back ──────────────────────────────────────────────────────────────────────────────
+
+    def keep(self, session: Session, run_limit: timedelta) -> None:
+        """Makes sure that the session stays leased to this call for a run of this limit that begins now.
+
+        Takes no round trip unless much time has passed since the claim. Raises `SessionBusy` when another call has
+        taken this one for dead.
+        """
         now = self.clock()
-        lifetime = session.expires_at - now + self.lifetimes.sandbox_slack
-        self.sandboxes.extend(session.sandbox.sandbox_id, lifetime)
-        return now + lifetime
+        if session.run_until is not None and session.run_until >= now + run_limit + self.lifetimes.lease_margin / 3:
+            return
+        if not self.store.renew(session, run_until=now + run_limit + self.lifetimes.lease_margin):
+            raise SessionBusy(_busy_detail(session.key, None))
 
-    def release(
-        self, session: Session, *, ran: bool, sandbox_until: datetime | None, hydrated: Mapping[str, str]
-    ) -> timedelta:
+    def release(self, session: Session, *, ran: bool, hydrated: dict[str, str]) -> timedelta:
         """Gives the session back and returns after what time it expires. `ran`: whether code was started."""
         now = self.clock()
         self.store.release(
-            session,
-            now=now,
-            ran=ran,
-            expires_at=now + self.lifetimes.session_timeout,
-            sandbox_until=sandbox_until or session.sandbox_until or now,
-            hydrated=hydrated,
+            session, now=now, ran=ran, expires_at=now + self.lifetimes.session_timeout, hydrated=hydrated
         )
         return self.lifetimes.session_timeout
 
@@ -190,62 +248,48 @@ class Sessions:
         """Gives a claim to create up at once, so that the next caller need not wait for its window."""
         self.store.abandon(session, now=self.clock())
 
-    # ── Looking at a session, and ending it ─────────────────────────────────────────────────────────
-
-    def info(self, key: ChatKey) -> SessionInfo | None:
-        """Returns the chat's live session, None when a call now would begin a new one."""
-        now = self.clock()
-        session = self.store.read(key)
-        if session is None or session.sandbox is None or not session.is_live(now):
-            return None
-        return SessionInfo(sandbox_id=session.sandbox.sandbox_id, expires_in=session.expires_at - now)
-
-    def close(self, key: ChatKey) -> None:
-        """Ends the chat's session and its sandbox, also while it is busy. No session is fine too.
-
-        When the sandbox cannot be killed now the row stays `closing`, and cleanup finishes the work.
-        """
-        now = self.clock()
-        outcome = self.store.begin_close(key, now=now, claim_until=now + self.lifetimes.claim_window)
-        if isinstance(outcome, Granted):
-            self.finish(outcome.session)
-
-    def finish(self, session: Session) -> None:
-        """Kills the sandbox that a `closing` session has or was to replace; the row then says that it is gone."""
-        sandbox_id = _sandbox_to_kill(session)
-        if sandbox_id is not None:
-            self.sandboxes.kill(sandbox_id)
-        self.store.end(session, forget_at=self.clock() + self.lifetimes.tombstone)
-
 
 def _is_held(seen: Session | None, now: datetime) -> bool:
     return seen is not None and (seen.is_claimed(now) or (seen.is_live(now) and seen.is_busy(now)))
 
 
-def _busy_detail(seen: Session | None) -> str:
+def _busy_detail(key: ChatKey, seen: Session | None) -> str:
     doing = "using"
     if seen is not None and seen.state is SessionState.CREATING:
         doing = "creating"
     if seen is not None and seen.state is SessionState.CLOSING:
         doing = "closing"
-    chat_id = seen.key.chat_id if seen else ""
-    return f"another call is {doing} the session of chat {chat_id!r}; try again in a moment"
+    return f"another call is {doing} the session of chat {key.chat_id!r}; try again in a moment"
 
 
-def _end_reason(seen: Session | None) -> EndReason | None:
+def _end_reason(seen: Session | None, now: datetime) -> EndReason | None:
     """Returns why the sandbox of the row `seen` is not to be used any more."""
     if seen is not None and seen.state is SessionState.READY:
-        return EndReason.EXPIRED
+        return EndReason.EXPIRED if seen.expires_at <= now else EndReason.SANDBOX_LOST
     return seen.end_reason if seen is not None else None
 
 
-def _sandbox_to_kill(seen: Session | None) -> str | None:
-    """Returns the id of the sandbox that the row `seen` leaves behind."""
-    if seen is None:
-        return None
-    return seen.sandbox.sandbox_id if seen.sandbox is not None else seen.predecessor_id
+def _will_have(seen: Session | None, claim_id: str, sandbox_id: str) -> bool:
+    """Returns whether the row `seen` has this sandbox, or is about to: whoever took its claim over is given it."""
+    if seen is None or seen.claim_id != claim_id:
+        return False
+    if seen.state is SessionState.CREATING:
+        return True
+    return seen.sandbox is not None and seen.sandbox.sandbox_id == sandbox_id
 
 
-def _digest(text: str) -> str:
-    """Returns a short name for `text` that does not tell it."""
-    return sha256(text.encode()).hexdigest()[:16]
+def _sandbox_of(session: Session) -> SandboxRef:
+    assert session.sandbox is not None, "only a ready session has a sandbox"  # noqa: S101
+    return session.sandbox
+
+
+def _while_there_is_room(ask: Callable[[timedelta], T], budget: Budget) -> T:
+    """Returns what `ask` gives, asked again with jitter as long as E2B is busy and the budget lasts."""
+    attempt = 0
+    while True:
+        try:
+            return ask(budget.within(CONTROL_S, reserve_s=RUN_RESERVE_S))
+        except CapacityExhausted:
+            if not budget.pause(attempt, reserve_s=WAIT_RESERVE_S):
+                raise
+            attempt += 1

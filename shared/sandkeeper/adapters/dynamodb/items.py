@@ -5,19 +5,24 @@
 | session | `CHAT#<owner>#<chatId>`   | `SESSION`        |
 | file    | `CHAT#<owner>#<chatId>`   | `FILE#<fileId>`  |
 | path    | `CHAT#<owner>#<chatId>`   | `PATH#<path>`    |
+| claim   | `CLAIM#<claimId>`         | `CLAIM`          |
+| sweep   | `SWEEP`                   | `SWEEP`          |
 | API key | `KEY#<sha256 of token>`   | `KEY`            |
 
-A chat id holds no `#`, so the last one parts owner from chat whatever an owner is called. Times are epoch
-milliseconds; `ttl` alone is in seconds, as DynamoDB wants it. A `path` row reserves a path for one file.
+A `claim` row leads from a sandbox, which carries the claim id in its metadata, to the chat that made it. A `path`
+row reserves a path for one file. A chat id holds no `#`, so the last one parts owner from chat whatever an owner is
+called. Times are epoch milliseconds; `ttl` alone is in seconds, as DynamoDB wants it.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
 
 from sandkeeper.model import (
     ApiKey,
@@ -28,7 +33,9 @@ from sandkeeper.model import (
     SandboxRef,
     Session,
     SessionState,
+    utc_moment,
 )
+from sandkeeper.ports import Position
 
 Item = dict[str, Any]
 """An item as botocore takes and gives it: attribute name → typed value."""
@@ -39,6 +46,11 @@ SHARDS = 16
 """Over how many partitions of `by_expiry` live sessions are spread."""
 TTL_GRACE = timedelta(days=7)
 """TTL lies this far behind a live row's expiry, so that cleanup always sees the row first."""
+
+LAST_MILLIS = 253_402_300_800_000
+"""The end of the year 9999, in epoch milliseconds: where Python's times end too."""
+STAMP = ("state", "claimId", "expiresAt")
+"""The attributes by which an unchanged session's row is recognised: using or ending a session changes one."""
 
 _write = TypeSerializer().serialize
 _read = TypeDeserializer().deserialize
@@ -63,17 +75,17 @@ def millis(when: datetime) -> int:
     return round(when.timestamp() * 1000)
 
 
-def moment(epoch_ms: int) -> datetime:
-    """Returns the time of epoch milliseconds, in UTC."""
-    return datetime.fromtimestamp(epoch_ms // 1000, UTC) + timedelta(milliseconds=epoch_ms % 1000)
+def _moment_of(epoch_ms: object) -> datetime:
+    if not isinstance(epoch_ms, int) or not 0 <= epoch_ms < LAST_MILLIS:
+        raise ValueError("is no time in epoch milliseconds")
+    return utc_moment(epoch_ms)
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment_of)]
 
 
 def _maybe_millis(when: datetime | None) -> int | None:
     return None if when is None else millis(when)
-
-
-def _maybe_moment(epoch_ms: int | None) -> datetime | None:
-    return None if epoch_ms is None else moment(epoch_ms)
 
 
 def chat_pk(key: ChatKey) -> str:
@@ -110,6 +122,17 @@ def owner_key(owner: str) -> str:
     return f"OWNER#{owner}"
 
 
+def owned_key(owner: str, position: Position) -> Item:
+    """Returns the key in the index `by_owner` of the session at this position."""
+    key = ChatKey(owner, position.chat_id)
+    return row_key(key, SESSION) | pack({"ownerKey": owner_key(owner), "expiresAt": millis(position.expires_at)})
+
+
+def position_of(entry: Mapping[str, Any]) -> Position:
+    """Returns the position of an entry of the index `by_owner`."""
+    return Position(utc_moment(int(entry["expiresAt"]["N"])), chat_of(entry["pk"]["S"]).chat_id)
+
+
 def ttl_of(expires_at: datetime) -> int:
     """Returns when the table may drop a live row, in epoch seconds."""
     return round((expires_at + TTL_GRACE).timestamp())
@@ -132,6 +155,8 @@ def session_item(session: Session) -> Item:
             "runId": session.run_id,
             "runUntil": _maybe_millis(session.run_until),
             "runCount": session.run_count,
+            "restarts": session.restarts or None,
+            "restartsTold": session.restarts_told or None,
             "hydrated": dict(session.hydrated),
             "freshFiles": set(session.fresh_files) or None,
             "predecessorId": session.predecessor_id,
@@ -152,45 +177,123 @@ def sandbox_values(session: Session) -> dict[str, Any]:
         "envdVersion": sandbox and sandbox.envd_version,
         "envdToken": sandbox and sandbox.envd_token,
         "trafficToken": sandbox and sandbox.traffic_token,
-        "sandboxUntil": _maybe_millis(session.sandbox_until),
+        "pausesAt": _maybe_millis(session.pauses_at),
     }
 
 
+class _SessionRow(BaseModel):
+    """A session's row as it ought to be; rows of older versions lack what has a default here."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
+
+    state: SessionState
+    generation: int = Field(ge=0, strict=True)
+    claim_id: str = Field(strict=True)
+    claim_until: Moment | None = None
+    sandbox_id: str | None = None
+    sandbox_domain: str | None = None
+    envd_version: str = "0"
+    envd_token: str | None = None
+    traffic_token: str | None = None
+    pauses_at: Moment | None = None
+    expires_at: Moment
+    created_at: Moment | None = None
+    last_used_at: Moment | None = None
+    run_id: str | None = None
+    run_until: Moment | None = None
+    run_count: int = Field(default=0, ge=0, strict=True)
+    restarts: int = Field(default=0, ge=0, strict=True)
+    restarts_told: int = Field(default=0, ge=0, strict=True)
+    hydrated: dict[str, str] = Field(default_factory=dict)
+    fresh_files: frozenset[str] = frozenset()
+    predecessor_id: str | None = None
+    end_reason: EndReason | None = None
+
+
 def session_of(item: Mapping[str, Any]) -> Session:
-    """Returns the session that a row tells of."""
+    """Returns the session that a row tells of; an `unreadable` one of a row that nothing of ours has written."""
     row = unpack(item)
-    end_reason = row.get("endReason")
+    key = chat_of(row["pk"])
+    stamp = {name: _read(item[name]) for name in STAMP if name in item}
+    try:
+        known = _SessionRow.model_validate(row)
+    except ValidationError:
+        return _unreadable(key, row, stamp)
     return Session(
-        key=chat_of(row["pk"]),
-        state=SessionState(row["state"]),
-        generation=row["generation"],
-        claim_id=row["claimId"],
-        claim_until=_maybe_moment(row.get("claimUntil")),
-        sandbox=_sandbox_of(row),
-        sandbox_until=_maybe_moment(row.get("sandboxUntil")),
-        created_at=moment(row["createdAt"]),
-        last_used_at=moment(row["lastUsedAt"]),
-        expires_at=moment(row["expiresAt"]),
-        run_id=row.get("runId"),
-        run_until=_maybe_moment(row.get("runUntil")),
-        run_count=row.get("runCount", 0),
-        hydrated=row.get("hydrated", {}),
-        fresh_files=frozenset(row.get("freshFiles", ())),
-        predecessor_id=row.get("predecessorId"),
-        end_reason=EndReason(end_reason) if end_reason else None,
+        key=key,
+        state=known.state,
+        generation=known.generation,
+        claim_id=known.claim_id,
+        claim_until=known.claim_until,
+        sandbox=_sandbox_of(known),
+        pauses_at=known.pauses_at,
+        created_at=known.created_at or known.expires_at,
+        last_used_at=known.last_used_at or known.expires_at,
+        expires_at=known.expires_at,
+        run_id=known.run_id,
+        run_until=known.run_until,
+        run_count=known.run_count,
+        restarts=known.restarts,
+        restarts_told=known.restarts_told,
+        hydrated=known.hydrated,
+        fresh_files=known.fresh_files,
+        predecessor_id=known.predecessor_id,
+        end_reason=known.end_reason,
+        stamp=stamp,
     )
 
 
-def _sandbox_of(row: Mapping[str, Any]) -> SandboxRef | None:
-    if "sandboxId" not in row:
+def _sandbox_of(row: _SessionRow) -> SandboxRef | None:
+    if row.sandbox_id is None:
         return None
     return SandboxRef(
-        sandbox_id=row["sandboxId"],
-        domain=row.get("sandboxDomain"),
-        envd_version=row["envdVersion"],
-        envd_token=row.get("envdToken"),
-        traffic_token=row.get("trafficToken"),
+        sandbox_id=row.sandbox_id,
+        domain=row.sandbox_domain,
+        envd_version=row.envd_version,
+        envd_token=row.envd_token,
+        traffic_token=row.traffic_token,
     )
+
+
+def _unreadable(key: ChatKey, row: Mapping[str, Any], stamp: Mapping[str, Any]) -> Session:
+    """Returns what can be made of a broken row: above all the sandbox that has to be ended."""
+    generation, sandbox_id = row.get("generation"), row.get("sandboxId")
+    return Session(
+        key=key,
+        state=SessionState.CLOSED,
+        generation=generation if isinstance(generation, int) and generation > 0 else 1,
+        claim_id=str(row.get("claimId")),
+        created_at=utc_moment(0),
+        last_used_at=utc_moment(0),
+        expires_at=utc_moment(0),
+        predecessor_id=sandbox_id if isinstance(sandbox_id, str) else None,
+        end_reason=EndReason.SANDBOX_LOST,
+        unreadable=True,
+        stamp=stamp,
+    )
+
+
+# ── Claims ──────────────────────────────────────────────────────────────────────────────────────────
+
+CLAIM_KEPT = timedelta(days=400)
+"""Longer than any sandbox lives: one whose claim leads nowhere is taken for an orphan."""
+
+
+def claim_key(claim_id: str) -> Item:
+    """Returns the primary key of a claim's row."""
+    return pack({"pk": f"CLAIM#{claim_id}", "sk": "CLAIM"})
+
+
+def claim_item(session: Session) -> Item:
+    """Returns the row that leads from the session's claim to its chat."""
+    values = {"chat": chat_pk(session.key), "ttl": round((session.created_at + CLAIM_KEPT).timestamp())}
+    return claim_key(session.claim_id) | pack(values)
+
+
+def claim_of(item: Mapping[str, Any]) -> tuple[str, ChatKey]:
+    """Returns a claim's id and its chat."""
+    row = unpack(item)
+    return row["pk"].removeprefix("CLAIM#"), chat_of(row["chat"])
 
 
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────────
@@ -225,7 +328,7 @@ def file_of(item: Mapping[str, Any]) -> FileRecord:
         path=row["path"],
         size_bytes=row["sizeBytes"],
         content_type=row["contentType"],
-        created_at=moment(row["createdAt"]),
+        created_at=utc_moment(row["createdAt"]),
         status=FileStatus(row["status"]),
         reason=row.get("reason"),
         headers=row.get("headers"),
@@ -265,6 +368,6 @@ def api_key_of(item: Mapping[str, Any]) -> ApiKey:
         token_hash=row["pk"].removeprefix("KEY#"),
         owner=row["owner"],
         name=row["name"],
-        created_at=moment(row["createdAt"]),
+        created_at=utc_moment(row["createdAt"]),
         last_used_day=row.get("lastUsedDay"),
     )

@@ -8,15 +8,16 @@ What makes these races safe is the clauses, so each is a named constant. A faile
 stood in the way, so that the next step needs no further read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sandkeeper.adapters.dynamodb import items
 from sandkeeper.adapters.dynamodb.items import millis, pack
-from sandkeeper.adapters.dynamodb.table import ABSENT, EXISTS, NO_NAMES, Table
+from sandkeeper.adapters.dynamodb.table import ABSENT, EXISTS, NO_NAMES, RESERVED_WORDS, Table
 from sandkeeper.model import ChatKey, EndReason, Session, SessionState
-from sandkeeper.ports import Granted, Refused
+from sandkeeper.ports import Granted, Position, Refused
 
 # Clauses. `:now` is the caller's clock, `:claim` the claim id that the caller read or drew.
 IS_READY = "#state = :ready"
@@ -28,9 +29,11 @@ EXPIRED = "expiresAt <= :now"
 IDLE = "(attribute_not_exists(runId) OR runUntil <= :now)"
 SAME_CLAIM = "claimId = :claim"
 SAME_RUN = "runId = :run"
-UNCHANGED = "#state = :seenState AND claimId = :seenClaim AND expiresAt = :seenExpires"
 NO_CLAIM_UNDER_WAY = "(#state = :ready OR claimUntil <= :now)"
 NOBODY_CLOSES_IT = "(#state <> :closing OR claimUntil <= :now)"
+
+INDEX_PAGE = 100
+"""How many entries one request for an index reads."""
 
 
 class DynamoSessionStore:
@@ -45,7 +48,9 @@ class DynamoSessionStore:
         """See `SessionStore.claim`."""
         return self._update(
             key,
-            "SET runId = :run, runUntil = :runUntil, lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl",
+            "SET runId = :run, runUntil = :runUntil, lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl"
+            # What rows of older versions lack, later updates build on.
+            ", hydrated = if_not_exists(hydrated, :nothing), runCount = if_not_exists(runCount, :zero)",
             f"{IS_READY} AND {NOT_EXPIRED} AND {IDLE}",
             {
                 ":run": run_id,
@@ -53,20 +58,27 @@ class DynamoSessionStore:
                 ":now": millis(now),
                 ":expires": millis(expires_at),
                 ":ttl": items.ttl_of(expires_at),
+                ":nothing": {},
+                ":zero": 0,
             },
         )
 
     def begin(self, session: Session, *, seen: Session | None) -> Granted | Refused:
         """See `SessionStore.begin`."""
-        condition, values = ABSENT, {}
-        if seen is not None:
-            condition = UNCHANGED
-            values = {
-                ":seenState": seen.state.value,
-                ":seenClaim": seen.claim_id,
-                ":seenExpires": millis(seen.expires_at),
-            }
-        return self._put(session, condition, values)
+        condition, values = (ABSENT, {}) if seen is None else _unchanged(seen)
+        written, item = self._table.put(items.session_item(session), condition, values)
+        return Granted(session) if written else Refused(items.session_of(item) if item else None)
+
+    def point(self, session: Session) -> None:
+        """See `SessionStore.point`."""
+        self._table.put(items.claim_item(session))
+
+    def claimants(self, claim_ids: Sequence[str]) -> Mapping[str, Session]:
+        """See `SessionStore.claimants`."""
+        pointers = self._table.get_many([items.claim_key(claim_id) for claim_id in dict.fromkeys(claim_ids)])
+        chats = dict(map(items.claim_of, pointers))
+        rows = {session.key: session for session in self.read_many([*dict.fromkeys(chats.values())])}
+        return {claim_id: rows[key] for claim_id, key in chats.items() if key in rows}
 
     def activate(self, session: Session) -> Granted | Refused:
         """See `SessionStore.activate`."""
@@ -76,8 +88,12 @@ class DynamoSessionStore:
             "SET #state = :ready, "
             + ", ".join(f"{name} = :{name}" for name in known)
             + " REMOVE claimUntil, predecessorId",
-            f"{IS_CREATING} AND {SAME_CLAIM}",
-            {":claim": session.claim_id, **{f":{name}": value for name, value in known.items()}},
+            f"{IS_CREATING} AND {SAME_CLAIM} AND {SAME_RUN}",
+            {
+                ":claim": session.claim_id,
+                ":run": session.run_id,
+                **{f":{name}": value for name, value in known.items()},
+            },
         )
 
     def abandon(self, session: Session, *, now: datetime) -> None:
@@ -89,20 +105,45 @@ class DynamoSessionStore:
             {":now": millis(now), ":claim": session.claim_id, ":run": session.run_id},
         )
 
+    def renew(self, session: Session, *, run_until: datetime) -> bool:
+        """See `SessionStore.renew`."""
+        renewed, _ = self._table.update(
+            items.row_key(session.key, items.SESSION),
+            "SET runUntil = :runUntil",
+            f"{IS_READY} AND {SAME_CLAIM} AND {SAME_RUN}",
+            {":runUntil": millis(run_until), ":claim": session.claim_id, ":run": session.run_id},
+            returning=False,
+        )
+        return renewed
+
+    def note_sandbox(self, session: Session) -> bool:
+        """See `SessionStore.note_sandbox`."""
+        values = items.sandbox_values(session)
+        known = {name: value for name, value in values.items() if value is not None}
+        update = "SET " + ", ".join(f"{name} = :{name}" for name in known)
+        unknown = [name for name in values if name not in known]
+        written, _ = self._table.update(
+            items.row_key(session.key, items.SESSION),
+            update + (" REMOVE " + ", ".join(unknown) if unknown else ""),
+            f"{IS_READY} AND {SAME_CLAIM}",
+            {":claim": session.claim_id, **{f":{name}": value for name, value in known.items()}},
+            returning=False,
+        )
+        return written
+
+    def note_restart(self, key: ChatKey, *, now: datetime) -> Granted | Refused:
+        """See `SessionStore.note_restart`."""
+        return self._update(
+            key, "ADD restarts :one", f"{IS_READY} AND {NOT_EXPIRED}", {":one": 1, ":now": millis(now)}
+        )
+
     def release(
-        self,
-        session: Session,
-        *,
-        now: datetime,
-        ran: bool,
-        expires_at: datetime,
-        sandbox_until: datetime,
-        hydrated: Mapping[str, str],
+        self, session: Session, *, now: datetime, ran: bool, expires_at: datetime, hydrated: Mapping[str, str]
     ) -> bool:
         """See `SessionStore.release`."""
         added = [*hydrated.items()]
-        update = "SET lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl, sandboxUntil = :sandboxUntil"
-        update += ", runCount = runCount + :ran"
+        update = "SET lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl, runCount = runCount + :ran"
+        update += ", restartsTold = :restarts" if ran and session.restarts else ""
         update += "".join(f", hydrated.#file{index} = :path{index}" for index in range(len(added)))
         update += " REMOVE runId, runUntil"
         update += " DELETE freshFiles :seen" if session.fresh_files else ""
@@ -114,10 +155,10 @@ class DynamoSessionStore:
                 ":now": millis(now),
                 ":expires": millis(expires_at),
                 ":ttl": items.ttl_of(expires_at),
-                ":sandboxUntil": millis(sandbox_until),
                 **{f":path{index}": path for index, (_, path) in enumerate(added)},
                 ":seen": set(session.fresh_files),
                 ":ran": int(ran),
+                ":restarts": session.restarts,
                 ":claim": session.claim_id,
                 ":run": session.run_id,
             },
@@ -169,33 +210,49 @@ class DynamoSessionStore:
         outcome = self._update(
             session.key,
             "SET #state = :closed, #ttl = :ttl"
-            " REMOVE claimUntil, sandboxId, sandboxDomain, envdVersion, envdToken, trafficToken, sandboxUntil,"
+            " REMOVE claimUntil, sandboxId, sandboxDomain, envdVersion, envdToken, trafficToken, pausesAt,"
             " runId, runUntil, hydrated, freshFiles, predecessorId, expiryShard, ownerKey",
             f"{IS_CLOSING} AND {SAME_CLAIM}",
             {":claim": session.claim_id, ":ttl": round(forget_at.timestamp())},
         )
         return isinstance(outcome, Granted)
 
-    def expired(self, *, now: datetime) -> Iterator[ChatKey]:
+    def shards(self) -> Sequence[str]:
+        """See `SessionStore.shards`."""
+        return items.shards()
+
+    def expired(self, shard: str, *, now: datetime) -> Iterator[ChatKey]:
         """See `SessionStore.expired`."""
-        return self._indexed("expiryShard = :shard AND expiresAt <= :now", {":now": millis(now)})
+        return self._indexed(shard, " AND expiresAt <= :now", {":now": millis(now)})
 
-    def live(self) -> Iterator[ChatKey]:
+    def live(self, shard: str) -> Iterator[ChatKey]:
         """See `SessionStore.live`."""
-        return self._indexed("expiryShard = :shard", {})
+        return self._indexed(shard, "", {})
 
-    def _indexed(self, condition: str, values: Mapping[str, Any]) -> Iterator[ChatKey]:
-        for shard in items.shards():
-            found = self._table.query(
-                IndexName="by_expiry",
-                KeyConditionExpression=condition,
-                ExpressionAttributeValues=pack({":shard": shard, **values}),
-            )
-            yield from (items.chat_of(item["pk"]["S"]) for item in found)
+    def _indexed(self, shard: str, condition: str, values: Mapping[str, Any]) -> Iterator[ChatKey]:
+        found = self._table.query(
+            IndexName="by_expiry",
+            KeyConditionExpression="expiryShard = :shard" + condition,
+            ExpressionAttributeValues=pack({":shard": shard, **values}),
+            PaginationConfig={"PageSize": INDEX_PAGE},
+        )
+        return (items.chat_of(item["pk"]["S"]) for item in found)
 
-    def _put(self, session: Session, condition: str, values: Mapping[str, Any]) -> Granted | Refused:
-        written, seen = self._table.put(items.session_item(session), condition, values)
-        return Granted(session) if written else Refused(items.session_of(seen) if seen else None)
+    def owned(self, owner: str, *, now: datetime, limit: int, after: Position | None = None) -> Sequence[Position]:
+        """See `SessionStore.owned`."""
+        start = {} if after is None else {"ExclusiveStartKey": items.owned_key(owner, after)}
+        found = self._table.query(**_owned_by(owner, now), PaginationConfig={"PageSize": limit}, **start)
+        return [items.position_of(item) for item in islice(found, limit)]
+
+    def count_owned(self, owner: str, *, now: datetime) -> int:
+        """See `SessionStore.count_owned`."""
+        return self._table.count(**_owned_by(owner, now))
+
+    def read_many(self, keys: Sequence[ChatKey]) -> Sequence[Session]:
+        """See `SessionStore.read_many`."""
+        found = self._table.get_many([items.row_key(key, items.SESSION) for key in keys])
+        rows = {session.key: session for session in map(items.session_of, found)}
+        return [rows[key] for key in keys if key in rows]
 
     def _update(
         self,
@@ -213,6 +270,33 @@ class DynamoSessionStore:
 
 _CLOSE = "SET #state = :closing, claimUntil = :claimUntil, expiresAt = :now"
 """`expiresAt` is now, so that cleanup finds the row should its closer die."""
+
+
+def _unchanged(seen: Session) -> tuple[str, dict[str, Any]]:
+    """Returns the clause that the row is still as it was read, whatever was read."""
+    stamp = seen.stamp
+    if not stamp and not seen.unreadable:  # made by a caller; a broken row may have nothing to be recognised by
+        stamp = {"state": seen.state.value, "claimId": seen.claim_id, "expiresAt": millis(seen.expires_at)}
+    clauses = [
+        f"{_safe(name)} = :seen{name}" if name in stamp else f"attribute_not_exists({_safe(name)})"
+        for name in items.STAMP
+    ]
+    return " AND ".join([EXISTS, *clauses]), {f":seen{name}": value for name, value in stamp.items()}
+
+
+def _safe(name: str) -> str:
+    return f"#{name}" if name in RESERVED_WORDS else name
+
+
+def _owned_by(owner: str, now: datetime) -> dict[str, Any]:
+    return {
+        "IndexName": "by_owner",
+        # Not beyond the last of all times, which a broken row may name: nothing could tell where that stands.
+        "KeyConditionExpression": "ownerKey = :owner AND expiresAt BETWEEN :first AND :last",
+        "ExpressionAttributeValues": pack(
+            {":owner": items.owner_key(owner), ":first": millis(now) + 1, ":last": items.LAST_MILLIS - 1}
+        ),
+    }
 
 
 def _close_values(now: datetime, claim_until: datetime, reason: EndReason) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One DynamoDB table: its requests, its conditions, its errors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +17,9 @@ ABSENT = "attribute_not_exists(pk)"
 
 RESERVED_WORDS = ("state", "status", "ttl")
 """Our attributes that DynamoDB's expressions cannot name outright."""
+
+GET_MANY_TRIES = 4
+"""DynamoDB may leave part of a batch undone, when it throttles or the items are large."""
 
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
@@ -46,7 +49,7 @@ def our_errors(table: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table, and the three requests that all stores are made of."""
+    """One table, and the few requests that all stores are made of."""
 
     client: Any
     name: str
@@ -95,6 +98,29 @@ class Table:
             except self.client.exceptions.ConditionalCheckFailedException as failed:
                 return False, failed.response.get("Item") or None
         return True, reply.get("Attributes")
+
+    def get_many(self, keys: Sequence[Item]) -> Sequence[Item]:
+        """Returns those of the items that are there, at most 100, as the last writes left them, in any order."""
+        found: list[Item] = []
+        wanted = [*keys]
+        for _ in range(GET_MANY_TRIES):
+            if not wanted:
+                return found
+            with our_errors(self.name):
+                reply = self.client.batch_get_item(
+                    RequestItems={self.name: {"Keys": wanted, "ConsistentRead": True}}
+                )
+            found += reply["Responses"].get(self.name, [])
+            wanted = reply.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+        if wanted:
+            raise StoreUnavailable(f"the table {self.name!r} (TABLE_NAME) throttles reads")
+        return found
+
+    def count(self, **request: Any) -> int:
+        """Returns how much a query finds."""
+        pages = self.client.get_paginator("query").paginate(TableName=self.name, Select="COUNT", **request)
+        with our_errors(self.name):
+            return sum(page["Count"] for page in pages)
 
     def query(self, **request: Any) -> Iterator[Item]:
         """Yields what a query finds, page by page."""

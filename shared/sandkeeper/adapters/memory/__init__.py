@@ -1,0 +1,18 @@
+"""All ports in memory, for tests that need no emulator. The contract suites hold them to the real ones."""
+
+from sandkeeper.adapters.memory.files import MemoryFileCatalog, MemoryFileContents
+from sandkeeper.adapters.memory.keys import MemoryApiKeyStore, MemoryJournal
+from sandkeeper.adapters.memory.sandboxes import MemorySandboxProvider, Program, echo
+from sandkeeper.adapters.memory.sessions import MemorySessionStore, MemorySweepStore
+
+__all__ = [
+    "MemoryApiKeyStore",
+    "MemoryFileCatalog",
+    "MemoryFileContents",
+    "MemoryJournal",
+    "MemorySandboxProvider",
+    "MemorySessionStore",
+    "MemorySweepStore",
+    "Program",
+    "echo",
+]

@@ -1,0 +1,116 @@
+"""Install packages into a chat's sandbox with pip, as a run of its own kernel, which can then import them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from sandkeeper.errors import FieldProblem, InvalidRequest
+from sandkeeper.model import ChatKey, Display, Raised, RunEnd
+from sandkeeper.services.execute import INLINE_LIMIT, Execute, RunReply, RunRequest
+
+REPORT = "application/vnd.sandkeeper.packages+json"
+"""The form in which the program below displays what it has done: no output of other code looks like it."""
+
+PIP_TEXT_CHARS = 4_000
+"""How much of the end of pip's error text is passed on."""
+
+_PROGRAM = """
+import importlib, importlib.metadata, json, pathlib, subprocess, sys, tempfile
+from IPython.display import display
+
+with tempfile.TemporaryDirectory() as folder:
+    written = pathlib.Path(folder, "report.json")
+    options = ["--quiet", "--no-input", "--progress-bar=off", "--disable-pip-version-check", "--report", written]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--", *requirements],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+    )
+    report = json.loads(written.read_text()) if done.returncode == 0 and written.exists() else {"install": []}
+importlib.invalidate_caches()
+found = {package["metadata"]["name"]: package["metadata"]["version"] for package in report["install"]}
+for name in names if done.returncode == 0 else []:
+    try:
+        distribution = importlib.metadata.distribution(name)
+        found[distribution.metadata["Name"]] = distribution.version
+    except importlib.metadata.PackageNotFoundError:
+        pass
+display({mime: {"installed": found, "code": done.returncode, "text": done.stderr[-chars:]}}, raw=True)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallReply:
+    """What pip did. `installed` holds name → version of the packages asked for, and of what they brought along."""
+
+    installed: Mapping[str, str]
+    error: str | None
+    """pip's own words, or why it could not do its work; None when all is installed."""
+    run: RunReply
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """Installs packages through the execute service: claimed, timed out and given back like any other run."""
+
+    execute: Execute
+
+    def install(self, key: ChatKey, requirements: Sequence[str]) -> InstallReply:
+        """Returns what pip installed, or its error text.
+
+        Raises `InvalidRequest` for what is no PEP 508 requirement, or names an address to install from.
+        """
+        parsed = _parsed(requirements)
+        values = {
+            "requirements": [str(requirement) for requirement in parsed],
+            "names": [requirement.name for requirement in parsed],
+            "mime": REPORT,
+            "chars": PIP_TEXT_CHARS,
+        }
+        code = f"exec({_PROGRAM!r}, __import__('json').loads({json.dumps(values)!r}))"
+        run = self.execute(RunRequest(key=key, code=code, file_ids=[], limit=INLINE_LIMIT, on_busy="wait"))
+        report = _report(run)
+        return InstallReply(installed=report.get("installed", {}), error=_error(run, report), run=run)
+
+
+def _parsed(requirements: Sequence[str]) -> list[Requirement]:
+    parsed: list[Requirement] = []
+    problems: list[FieldProblem] = []
+    for index, text in enumerate(requirements):
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            detail = f"{text!r} is no requirement; write a name and maybe versions, such as 'requests>=2.31'"
+            problems.append(FieldProblem(f"/packages/{index}", detail))
+            continue
+        if requirement.url:
+            detail = f"{text!r} names an address; only packages of the index can be installed, by name"
+            problems.append(FieldProblem(f"/packages/{index}", detail))
+        parsed.append(requirement)
+    if problems:
+        raise InvalidRequest(f"nothing was installed: {problems[0].detail}", problems)
+    return parsed
+
+
+def _report(run: RunReply) -> dict[str, Any]:
+    for output in run.outcome.outputs:
+        if isinstance(output, Display) and isinstance(report := output.data.get(REPORT), dict):
+            return report
+    return {}
+
+
+def _error(run: RunReply, report: Mapping[str, Any]) -> str | None:
+    if report:
+        return None if report.get("code") == 0 else str(report.get("text") or "pip failed and said nothing")
+    match run.outcome.end:
+        case RunEnd.TIMEOUT:
+            return (
+                f"pip was not done after {run.limit.total_seconds():.0f} s and was stopped; ask for fewer at once"
+            )
+        case RunEnd.SANDBOX_LOST:
+            return "the connection to the sandbox broke while pip was at work; ask again"
+        case RunEnd.FINISHED:
+            raised = next((output for output in run.outcome.outputs if isinstance(output, Raised)), None)
+            return f"{raised.name}: {raised.value}" if raised else "pip's report is missing; restart the session"
