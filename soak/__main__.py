@@ -82,8 +82,8 @@ def _soak(minutes: float, chats: int, seed: int, logs: Path, tally: Tally) -> in
         with Stack(settings, logs, sandbox_flags=flags) as stack:
             asyncio.run(_Soak(stack, chats, cap, seed, tally).run(minutes * 60))
             tally.cleanup.update(_cleanups(logs / "events.log"))
+            tally.finished = True
     except (KeyboardInterrupt, asyncio.CancelledError):
-        tally.facts["interrupted"] = "before its end"
         return 130
     return 1 if tally.violated else 0
 

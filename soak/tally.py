@@ -38,6 +38,7 @@ class Tally:
     """Of answered runs."""
     violations: list[Violation] = field(default_factory=list)
     violated: int = 0
+    finished: bool = False
 
     def violate(self, what: str, where: str, history: Iterable[str] = ()) -> None:
         """Counts a violation; the first ones are kept with their history."""
@@ -47,7 +48,9 @@ class Tally:
 
     def report(self) -> str:
         """Returns the page, as Markdown."""
-        verdict = "held" if not self.violated else f"BROKEN: {self.violated} violations"
+        verdict = "held" if self.finished else "did not come to its end"
+        if self.violated:
+            verdict = f"BROKEN: {self.violated} violations"
         parts = [
             "# Soak\n",
             f"**{verdict}.**\n",

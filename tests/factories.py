@@ -67,7 +67,7 @@ def unreadable(**changes: Any) -> Session:
     values: dict[str, Any] = {
         "state": SessionState.CLOSED,
         "generation": 7,
-        "claim_id": "None",
+        "claim_id": "",
         "expires_at": EPOCH,
         "claim_until": None,
         "run_id": None,

@@ -1,16 +1,17 @@
 """Ending what has expired."""
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from itertools import chain, repeat
 
 import pytest
 
 from sandkeeper.errors import SandboxUnavailable, StoreUnavailable
 from sandkeeper.model import ChatKey, EndReason, SessionState
+from sandkeeper.services import cleanup
 from sandkeeper.services.cleanup import PAGE, CleanupReport
-from tests.factories import busy, creating
-from tests.world import CHAT, START, World
+from tests.factories import busy, creating, unreadable
+from tests.world import CHAT, START, World, told
 
 LONG = timedelta(minutes=31)
 
@@ -48,6 +49,24 @@ def test_expired_sessions_are_ended_and_live_ones_left_alone(world: World) -> No
     assert {world.row(key).state for key in expired} == {SessionState.CLOSED}
     assert {world.row(key).end_reason for key in expired} == {EndReason.EXPIRED}
     assert world.row(live).state is SessionState.READY
+
+
+def test_a_paused_sandbox_is_ended_when_its_session_has_expired(world: World) -> None:
+    world.run()
+    world.pause_sandbox()
+    world.clock.advance(LONG)
+
+    assert tick(world) == report(ended=1)
+    assert (world.sandboxes.killed, world.sandboxes.paused) == (["sbx1"], set())
+
+
+def test_a_paused_sandbox_is_left_alone_until_then(world: World) -> None:
+    world.run()
+    world.pause_sandbox()
+    world.clock.advance(LONG - timedelta(minutes=2))
+
+    assert tick(world) == report(live=1)
+    assert told(world.run()) == ("resumed", 1, None)
 
 
 def test_there_is_nothing_left_to_do_for_the_next_tick(world: World) -> None:
@@ -102,12 +121,96 @@ def test_a_row_that_cannot_be_written_counts_as_failed(world: World) -> None:
     assert tick(world) == report(ended=1, failed=1, live=1, complete=True)
 
 
+def test_a_shard_that_cannot_be_read_holds_up_no_other(world: World) -> None:
+    chats(world, 2)
+    world.clock.advance(LONG)
+    expired = world.store.expired
+
+    def read(shard: str, *, now: datetime) -> Iterator[ChatKey]:
+        if shard == "broken":
+            raise RuntimeError("boom")
+        return expired(shard, now=now)
+
+    world.taps["store"].instead.update(shards=lambda: ["broken", "all"], expired=read)
+
+    assert tick(world) == report(ended=2, failed=1, complete=False)
+    assert ("cleanup.failed", {"error": "RuntimeError"}) in world.journal.notes
+
+
+def test_a_shard_whose_reading_breaks_off_is_read_again_by_the_next_tick(world: World) -> None:
+    chats(world, 2)
+    world.clock.advance(LONG)
+
+    def break_off(*_: object, **__: object) -> Iterator[ChatKey]:
+        yield ChatKey("alice", "chat-0")
+        raise StoreUnavailable("throttled")
+
+    world.taps["store"].instead["expired"] = break_off
+    first = tick(world)
+    world.taps["store"].instead.clear()
+
+    assert (first.failed, first.complete) == (1, False)
+    assert first.ended + tick(world).ended == 2
+
+
+def test_a_row_that_nobody_can_read_is_ended_with_its_sandbox(world: World) -> None:
+    world.store.begin(unreadable(), seen=None)
+    world.sandboxes.alive["sbx7"] = {}
+    world.taps["store"].instead["expired"] = lambda shard, now: iter([CHAT])
+
+    assert tick(world) == report(ended=1)
+    assert world.sandboxes.alive == {}
+
+
+def test_a_shard_with_very_many_due_sessions_is_worked_off_over_several_ticks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "DUE_PER_SHARD", 3)
+    chats(world, 5)
+    world.clock.advance(LONG)
+
+    reports = [tick(world), tick(world)]
+
+    assert [(done.ended, done.complete) for done in reports] == [(3, False), (2, True)]
+
+
+def test_shards_that_are_all_worked_off_are_no_reason_to_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "DUE_PER_SHARD", 3)
+    due = chats(world, 4)
+    world.clock.advance(LONG)
+    shards = {"a": due[:2], "b": due[2:]}
+    world.taps["store"].instead.update(shards=lambda: [*shards], expired=lambda shard, now: iter(shards[shard]))
+
+    assert tick(world) == report(ended=4, complete=True)
+
+
 def test_everything_ends_what_is_live_and_what_is_busy_too(world: World) -> None:
     chats(world, 3)
     world.store.begin(busy(key=ChatKey("bob", "busy")), seen=None)
 
     assert tick(world, everything=True) == report(ended=4)
     assert world.sandboxes.alive == {}
+
+
+def test_everything_ends_what_is_paused_or_being_created_too(world: World) -> None:
+    world.run()
+    world.pause_sandbox()
+    world.store.begin(creating(key=ChatKey("bob", "creating"), predecessor_id="sbx0"), seen=None)
+    world.sandboxes.alive["sbx0"] = {}
+
+    assert tick(world, everything=True).ended == 2
+    assert world.sandboxes.alive == {}
+
+
+def test_everything_stops_in_time_and_goes_on_at_the_next_tick(world: World) -> None:
+    world.configure(max_sessions_per_owner=100)
+    chats(world, PAGE + 1)
+    left = chain([60.0], repeat(9.9))
+
+    assert tick(world, everything=True, time_left_s=lambda: next(left)).complete is False
+    assert tick(world, everything=True) == report(ended=1)
 
 
 def test_a_forced_end_is_told_as_a_loss(world: World) -> None:

@@ -19,9 +19,9 @@ from e2b_code_interpreter import Sandbox, code_interpreter_sync
 from sandkeeper.adapters import e2b as adapter
 from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
 from sandkeeper.errors import CapacityExhausted, FileUnusable, NotConfigured, SandboxUnavailable, StoreUnavailable
-from sandkeeper.model import Display, Raised, RunEnd, RunOutcome, SandboxRef, Stream
+from sandkeeper.model import Display, Raised, RunEnd, RunOutcome, Stream
 from sandkeeper.outputs import CHART, DATA
-from sandkeeper.ports import SandboxGone, SandboxSpec
+from sandkeeper.ports import SandboxGone
 from tests.factories import sandbox
 
 ACCOUNT = E2BAccount(
@@ -203,8 +203,9 @@ SAID = {"type": "stdout", "text": "half", "timestamp": 1}
         (breaking_off(httpx.ReadTimeout("limit"), SAID), RunEnd.TIMEOUT),
         (breaking_off(httpx.ReadError("reset"), SAID), RunEnd.SANDBOX_LOST),
         (breaking_off(httpx.RemoteProtocolError("cut off"), SAID), RunEnd.SANDBOX_LOST),
+        (answered(json.dumps(SAID) + '\n{"type": "stdout", "te'), RunEnd.SANDBOX_LOST),
     ],
-    ids=["at its limit", "reset", "cut off"],
+    ids=["at its limit", "reset", "cut off", "cut off within a line"],
 )
 @pytest.mark.parametrize("still_running", [True, False])
 def test_a_run_that_was_ended_gives_what_there_was(
@@ -303,67 +304,6 @@ def test_every_form_of_a_result_has_a_mime_type() -> None:
     fields = set(inspect.signature(code_interpreter_sync.Result.__init__).parameters)
 
     assert fields - {"self", "chart", "is_main_result", "extra", "kwargs"} == set(adapter._MIME_TYPES)
-
-
-# ── The control plane ───────────────────────────────────────────────────────────────────────────────
-
-
-def spec(**changes: Any) -> SandboxSpec:
-    """Returns what a new sandbox is to be."""
-    values: dict[str, Any] = {
-        "idempotency_key": "key-1",
-        "lifetime": timedelta(seconds=330),
-        "pauses": True,
-        "metadata": {"app": "sandkeeper"},
-    }
-    return SandboxSpec(**values | changes)
-
-
-def test_a_sandbox_is_asked_for_by_the_template_its_key_and_our_own_settings(
-    provider: E2BSandboxProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, Any] = {}
-
-    def create(template: str, **options: Any) -> Any:
-        asked.update(options, template=template)
-        return SimpleNamespace(
-            sandbox_id="sbx1",
-            sandbox_domain=None,
-            _envd_version="0.2.3",
-            _envd_access_token="envd",
-            traffic_access_token=None,
-        )
-
-    monkeypatch.setattr(Sandbox, "create", create)
-
-    made = provider.create(spec(), within=timedelta(seconds=7))
-
-    assert made == SandboxRef(sandbox_id="sbx1", domain=None, envd_version="0.2.3", envd_token="envd")
-    assert asked.pop("idempotency_key").startswith("key-1-")
-    assert asked == {
-        "template": "code-interpreter-v1",
-        "timeout": 330,
-        "metadata": {"app": "sandkeeper"},
-        "lifecycle": {"on_timeout": "pause"},
-        **ACCOUNT.options,
-        "request_timeout": 7,
-    }
-
-
-def test_the_sdk_takes_an_idempotency_key() -> None:
-    assert "idempotency_key" in inspect.signature(Sandbox.create).parameters
-
-
-def test_an_unknown_template_is_the_deployments_fault(
-    provider: E2BSandboxProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def create(*_: Any, **__: Any) -> None:
-        raise sdk.NotFoundException("404: template not found")
-
-    monkeypatch.setattr(Sandbox, "create", create)
-
-    with pytest.raises(NotConfigured, match="E2B_TEMPLATE"):
-        provider.create(spec(), within=timedelta(seconds=7))
 
 
 def test_the_key_to_e2b_shows_nowhere() -> None:

@@ -77,3 +77,15 @@ def exists(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_server_that_is_restarted_ends_hard_and_goes_on_with_its_log(tmp_path: Path) -> None:
+    with Processes(tmp_path) as family:
+        old = family.start("hanger", python(HANG), os.environ)
+        until(lambda: "up" in old.log.read_text())
+        new = family.restart("hanger")
+        until(lambda: old.log.read_text().count("up") == 2)
+        assert old.process.returncode == -9
+        assert family.pids == {"hanger": new.process.pid}
+        family.check()
+    assert new.process.returncode is not None

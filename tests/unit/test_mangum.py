@@ -1,7 +1,9 @@
 """The API as Lambda calls it: events of the gateway's format 2.0 in, its replies out."""
 
+import asyncio
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +33,17 @@ def event(method: str, path: str, body: str | None = None, token: str = TOKEN) -
 
 
 @pytest.fixture
-def handler(world: World) -> Any:
+def event_loop() -> Iterator[None]:
+    """Gives Mangum an event loop: it would open one of its own and leave it open, as in Lambda nobody minds."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.fixture
+def handler(world: World, event_loop: None) -> Any:
     """Returns the function's own handler, on memory."""
     spec = importlib.util.spec_from_file_location("api_app", APP)
     assert spec is not None

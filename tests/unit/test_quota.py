@@ -1,6 +1,5 @@
 """How many live sessions an owner may have."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -14,7 +13,7 @@ CAP = 3
 
 
 @pytest.fixture
-def capped(world: World) -> Iterator[World]:
+def capped(world: World) -> World:
     """Returns a service in which owners may have three live sessions."""
     world.configure(max_sessions_per_owner=CAP)
     return world

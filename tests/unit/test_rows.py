@@ -3,13 +3,13 @@
 import base64
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError
-from botocore.stub import Stubber
+from botocore.stub import ANY, Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,8 +28,9 @@ from sandkeeper.model import (
     utc_moment,
     utc_now,
 )
+from sandkeeper.ports import Granted, Position
 from tests.factories import idle, record
-from tests.world import CHAT
+from tests.world import CHAT, START
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 CHATS = st.builds(ChatKey, TEXT, st.from_regex(r"\A[A-Za-z0-9._:-]{1,12}\Z"))
@@ -81,10 +82,20 @@ FILES = st.builds(
     headers=st.none() | st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=3),
     row_count=st.none() | COUNTS,
 )
+
+
+def is_whole(session: Session) -> bool:
+    """Returns whether the session has what its state needs: others are never written."""
+    if session.state is SessionState.READY and session.sandbox is None:
+        return False
+    transient = session.state in (SessionState.CREATING, SessionState.CLOSING)
+    return not (transient and session.claim_until is None) and not (session.run_id and session.run_until is None)
+
+
 KEYS = st.builds(ApiKey, token_hash=TEXT, owner=TEXT, name=TEXT, created_at=TIMES, last_used_day=st.none() | TEXT)
 
 
-@given(SESSIONS)
+@given(SESSIONS.filter(is_whole))
 def test_a_session_reads_as_it_was_written(session: Session) -> None:
     assert items.session_of(items.session_item(session)) == session
 
@@ -131,6 +142,45 @@ def test_a_moment_survives_its_row() -> None:
     now = utc_now()
 
     assert utc_moment(items.millis(now)) == now
+
+
+# ── Requests ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "is_start"),
+    [(timedelta(seconds=1), True), (timedelta(0), False), (-timedelta(minutes=1), False)],
+)
+def test_a_list_starts_at_a_position_only_where_it_has_not_expired_meanwhile(
+    expires_in: timedelta, is_start: bool
+) -> None:
+    """DynamoDB refuses a start that the key condition excludes, and what has expired is behind the first anyway."""
+    dynamodb, asked = client("dynamodb"), []
+    dynamodb.meta.events.register("before-parameter-build.dynamodb.Query", lambda params, **_: asked.append(params))
+    with Stubber(dynamodb) as stubber:
+        stubber.add_response("query", {"Items": []})
+        after = Position(START + expires_in, "chat-1")
+
+        assert DynamoSessionStore(Table(dynamodb, "t")).owned("alice", now=START, limit=2, after=after) == []
+
+    assert ["ExclusiveStartKey" in request for request in asked] == [is_start]
+
+
+def test_a_row_is_recognised_by_an_attribute_that_is_null_too() -> None:
+    """The clause was there and its value was not, so that DynamoDB refused the request and the chat was stuck."""
+    broken = items.session_of(items.session_item(idle()) | {"claimId": {"NULL": True}})
+    dynamodb = client("dynamodb")
+    with Stubber(dynamodb) as stubber:
+        values = {":seenstate": {"S": "ready"}, ":seenclaimId": {"NULL": True}, ":seenexpiresAt": ANY}
+        expected = {
+            "ExpressionAttributeValues": values,
+            "ConditionExpression": ANY,
+            "ExpressionAttributeNames": ANY,
+        }
+        rest = {"TableName": "t", "Item": ANY, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        stubber.add_response("put_item", {}, expected | rest)
+
+        assert isinstance(DynamoSessionStore(Table(dynamodb, "t")).begin(idle(), seen=broken), Granted)
 
 
 # ── Foreign errors ──────────────────────────────────────────────────────────────────────────────────

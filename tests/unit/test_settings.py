@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from sandkeeper.errors import NotConfigured
-from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, Settings
+from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, SandboxSettings, Settings
 
 API = {"TABLE_NAME": "table", "BUCKET_NAME": "bucket", "STACK_NAME": "stack"}
 
@@ -55,6 +55,13 @@ def test_a_blank_variable_is_as_good_as_missing(name: str) -> None:
         ("E2B_SESSION_TIMEOUT", "59999"),
         ("E2B_SESSION_TIMEOUT", "82800001"),
         ("E2B_SESSION_TIMEOUT", "1.5"),
+        ("E2B_IDLE_PAUSE", "-1"),
+        ("E2B_IDLE_PAUSE", "1"),
+        ("E2B_IDLE_PAUSE", "14999"),
+        ("E2B_IDLE_PAUSE", "82800001"),
+        ("E2B_IDLE_PAUSE", ""),
+        ("MAX_SESSIONS_PER_OWNER", "0"),
+        ("MAX_SESSIONS_PER_OWNER", "101"),
         ("MAX_FILE_BYTES", "0"),
         ("MAX_FILES_PER_CHAT", "-1"),
         ("STACK_NAME", "x" * 65),
@@ -67,10 +74,32 @@ def test_a_value_out_of_bounds_is_told_with_its_variable(name: str, value: str) 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("E2B_SANDBOX_TIMEOUT", "1000"), ("E2B_SANDBOX_TIMEOUT", "3600000"), ("E2B_SESSION_TIMEOUT", "82800000")],
+    [
+        ("E2B_SANDBOX_TIMEOUT", "1000"),
+        ("E2B_SANDBOX_TIMEOUT", "3600000"),
+        ("E2B_SESSION_TIMEOUT", "60000"),
+        ("E2B_SESSION_TIMEOUT", "82800000"),
+        ("E2B_IDLE_PAUSE", "0"),
+        ("E2B_IDLE_PAUSE", "15000"),
+        ("E2B_IDLE_PAUSE", "82800000"),
+        ("MAX_SESSIONS_PER_OWNER", "1"),
+        ("MAX_SESSIONS_PER_OWNER", "100"),
+    ],
 )
 def test_the_bounds_themselves_are_good(name: str, value: str) -> None:
     assert getattr(ApiSettings.read({**API, name: value}), name.lower()) == int(value)
+
+
+def test_a_pause_that_would_come_too_soon_is_told_with_what_to_set_instead() -> None:
+    with pytest.raises(NotConfigured, match=r"E2B_IDLE_PAUSE: .* 0 \(never pause\) or at least 15000"):
+        ApiSettings.read({**API, "E2B_IDLE_PAUSE": "14999"})
+
+
+@pytest.mark.parametrize("kind", [ApiSettings, CleanupSettings])
+def test_all_functions_read_lifetimes_from_the_same_variables(kind: type[SandboxSettings]) -> None:
+    lifetimes = kind.read({**API, "E2B_SESSION_TIMEOUT": "60000", "E2B_IDLE_PAUSE": "0"}).lifetimes
+
+    assert (lifetimes.session_timeout, lifetimes.idle_pause) == (timedelta(minutes=1), timedelta(0))
 
 
 @pytest.mark.parametrize(

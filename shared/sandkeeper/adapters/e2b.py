@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -141,7 +142,9 @@ class E2BSandboxProvider:
                     idempotency_key=_idempotency_key(spec, account.template),
                     **{**account.options, "request_timeout": within.total_seconds()},
                 )
-            except NotFoundException as error:
+            except SandboxException as error:
+                if error.status_code != HTTPStatus.NOT_FOUND:
+                    raise
                 raise NotConfigured(f"E2B has no template {account.template!r}: set E2B_TEMPLATE") from error
         return _ref(sandbox)
 

@@ -178,15 +178,7 @@ class ExecuteReply(Wire):
 def _error_detail(reply: RunReply) -> ErrorDetail | None:
     match reply.outcome.end:
         case RunEnd.TIMEOUT:
-            limit = _millis(reply.limit.total_seconds())
-            return ErrorDetail(
-                kind="timeout",
-                name="TimeoutError",
-                value=f"the code ran longer than its limit of {limit} ms and was interrupted",
-                traceback=None,
-                retryable=False,
-                hint="Variables are still there. Do less at once, or raise timeoutMs.",
-            )
+            return _timeout(_millis(reply.limit.total_seconds()), _millis(reply.asked.total_seconds()))
         case RunEnd.SANDBOX_LOST:
             return ErrorDetail(
                 kind="sandbox_lost",
@@ -199,6 +191,17 @@ def _error_detail(reply: RunReply) -> ErrorDetail | None:
         case RunEnd.FINISHED:
             raised = next((output for output in reply.outcome.outputs if isinstance(output, Raised)), None)
             return None if raised is None else _user_error(raised)
+
+
+def _timeout(limit_ms: int, asked_ms: int) -> ErrorDetail:
+    value = f"the code ran longer than its limit of {limit_ms} ms and was interrupted"
+    hint = "Variables are still there. Do less at once, or raise timeoutMs."
+    if limit_ms < asked_ms:
+        value = f"the code was interrupted after {limit_ms} of its {asked_ms} ms: getting a sandbox took the others"
+        hint = "Variables are still there, and the sandbox is there now: run it again."
+    return ErrorDetail(
+        kind="timeout", name="TimeoutError", value=value, traceback=None, retryable=limit_ms < asked_ms, hint=hint
+    )
 
 
 def _user_error(raised: Raised) -> ErrorDetail:

@@ -50,8 +50,7 @@ class Cleanup:
 
     def __call__(self, *, everything: bool, time_left_s: TimeLeft) -> CleanupReport:
         """Ends what is due, or with `everything` all sessions of the stack, while there is time left."""
-        due, outcomes = self._due(everything)
-        complete = "failed" not in outcomes and len(due) < DUE_PER_SHARD
+        due, outcomes, complete = self._due(everything)
         for page in _pages(due):
             if time_left_s() < SPARE_S:
                 complete = False
@@ -70,17 +69,20 @@ class Cleanup:
         self._note(report, found=len(due))
         return report
 
-    def _due(self, everything: bool) -> tuple[list[ChatKey], list[str]]:
-        """Returns the chats to look at, of all shards, and `failed` for each shard that could not be read."""
+    def _due(self, everything: bool) -> tuple[list[ChatKey], list[str], bool]:
+        """Returns the chats to look at, `failed` for each shard that could not be read, and whether this is all."""
         found = [self.beside.submit(self._due_of, shard, everything) for shard in self.ending.store.shards()]
         chats: list[ChatKey] = []
         failures: list[str] = []
+        complete = True
         for shard in found:
             try:
-                chats += shard.result()
+                due = shard.result()
+                chats += due
+                complete = complete and len(due) < DUE_PER_SHARD
             except Exception as error:  # noqa: BLE001 - the other shards are none the worse for it
                 failures.append(self._failed(error))
-        return chats, failures
+        return chats, failures, complete and not failures
 
     def _due_of(self, shard: str, everything: bool) -> list[ChatKey]:
         store, now = self.ending.store, self.ending.clock()

@@ -80,6 +80,8 @@ class RunReply:
     paths: Sequence[str]
     expires_in: timedelta
     limit: timedelta
+    """What the run was given: what was asked for, or what waiting and creating had left of the call's time."""
+    asked: timedelta
     timings: Timings
 
 
@@ -318,6 +320,7 @@ class _Call:
             paths=self._paths(),
             expires_in=expires_in,
             limit=limit,
+            asked=self.request.limit,
             timings=timings,
         )
 

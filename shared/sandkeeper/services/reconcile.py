@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sandkeeper.errors import CapacityExhausted, SandkeeperError
+from sandkeeper.errors import CapacityExhausted
 from sandkeeper.model import Session, SessionState
 from sandkeeper.ports import Journal, Listed, SandboxPage, Sweep, SweepStore
 from sandkeeper.services import marks
@@ -54,18 +54,18 @@ class Reconcile:
                     swept, sweep = replace(swept, live=seen), Sweep()
                     break
             self.sweeps.write(sweep)
-        except SandkeeperError as error:
-            if not isinstance(error, CapacityExhausted):
-                self._start_over()
+        except Exception as error:  # noqa: BLE001 - what else the tick has done is to be told all the same
             swept = replace(swept, failed=swept.failed + 1)
             self.journal.note("reconcile.failed", error=type(error).__name__)
+            if not isinstance(error, CapacityExhausted):
+                self._start_over()
         return swept
 
     def _start_over(self) -> None:
         """Forgets where the sweep stood: it may be the very token that is refused."""
         try:
             self.sweeps.write(Sweep())
-        except SandkeeperError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self.journal.note("reconcile.failed", error=type(error).__name__)
 
     def _kill_orphans(self, page: SandboxPage, swept: Swept) -> Swept:

@@ -17,11 +17,11 @@ called. Times are epoch milliseconds; `ttl` alone is in seconds, as DynamoDB wan
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from zlib import crc32
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from sandkeeper.model import (
@@ -56,9 +56,14 @@ _write = TypeSerializer().serialize
 _read = TypeDeserializer().deserialize
 
 
+def typed(values: Mapping[str, Any]) -> Item:
+    """Returns the values typed for DynamoDB, which knows a null that equals itself alone."""
+    return {name: _write(value) for name, value in values.items()}
+
+
 def pack(values: Mapping[str, Any]) -> Item:
     """Returns the values typed for DynamoDB, without those that are None."""
-    return {name: _write(value) for name, value in values.items() if value is not None}
+    return typed({name: value for name, value in values.items() if value is not None})
 
 
 def unpack(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,6 +87,18 @@ def _moment_of(epoch_ms: object) -> datetime:
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment_of)]
+HIGHEST_COUNT = 10**15
+"""Far below the 38 digits that a number of DynamoDB holds exactly, so that there is always a next one."""
+Count = Annotated[int, Field(ge=0, le=HIGHEST_COUNT, strict=True)]
+
+
+def _set_of(values: object) -> object:
+    if isinstance(values, set):
+        return values
+    raise ValueError("is no set, so that nothing can be added to it")
+
+
+Texts = Annotated[frozenset[str], BeforeValidator(_set_of)]
 
 
 def _maybe_millis(when: datetime | None) -> int | None:
@@ -187,7 +204,7 @@ class _SessionRow(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
 
     state: SessionState
-    generation: int = Field(ge=0, strict=True)
+    generation: Count
     claim_id: str = Field(strict=True)
     claim_until: Moment | None = None
     sandbox_id: str | None = None
@@ -201,13 +218,27 @@ class _SessionRow(BaseModel):
     last_used_at: Moment | None = None
     run_id: str | None = None
     run_until: Moment | None = None
-    run_count: int = Field(default=0, ge=0, strict=True)
-    restarts: int = Field(default=0, ge=0, strict=True)
-    restarts_told: int = Field(default=0, ge=0, strict=True)
+    run_count: Count = 0
+    restarts: Count = 0
+    restarts_told: Count = 0
     hydrated: dict[str, str] = Field(default_factory=dict)
-    fresh_files: frozenset[str] = frozenset()
+    fresh_files: Texts = frozenset()
     predecessor_id: str | None = None
     end_reason: EndReason | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_state_needs(self) -> Self:
+        """Refuses a row that could be neither used nor ended: a condition on what is missing never holds."""
+        match self.state:
+            case SessionState.READY:
+                whole = self.sandbox_id is not None
+            case SessionState.CREATING | SessionState.CLOSING:
+                whole = self.claim_until is not None
+            case SessionState.CLOSED:
+                whole = True
+        if not whole or (self.run_id is not None and self.run_until is None):
+            raise ValueError(f"lacks what a row that is {self.state.value!r} needs")
+        return self
 
 
 def session_of(item: Mapping[str, Any]) -> Session:
@@ -257,12 +288,12 @@ def _sandbox_of(row: _SessionRow) -> SandboxRef | None:
 
 def _unreadable(key: ChatKey, row: Mapping[str, Any], stamp: Mapping[str, Any]) -> Session:
     """Returns what can be made of a broken row: above all the sandbox that has to be ended."""
-    generation, sandbox_id = row.get("generation"), row.get("sandboxId")
+    generation, claim_id, sandbox_id = (row.get(name) for name in ("generation", "claimId", "sandboxId"))
     return Session(
         key=key,
         state=SessionState.CLOSED,
-        generation=generation if isinstance(generation, int) and generation > 0 else 1,
-        claim_id=str(row.get("claimId")),
+        generation=generation if isinstance(generation, int) and 0 < generation <= HIGHEST_COUNT else 1,
+        claim_id=claim_id if isinstance(claim_id, str) else "",
         created_at=utc_moment(0),
         last_used_at=utc_moment(0),
         expires_at=utc_moment(0),

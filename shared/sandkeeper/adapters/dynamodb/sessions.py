@@ -240,7 +240,9 @@ class DynamoSessionStore:
 
     def owned(self, owner: str, *, now: datetime, limit: int, after: Position | None = None) -> Sequence[Position]:
         """See `SessionStore.owned`."""
-        start = {} if after is None else {"ExclusiveStartKey": items.owned_key(owner, after)}
+        # By the time it is used, a position may have expired; DynamoDB refuses a start that the condition excludes.
+        ahead = after if after is not None and after.expires_at > now else None
+        start = {} if ahead is None else {"ExclusiveStartKey": items.owned_key(owner, ahead)}
         found = self._table.query(**_owned_by(owner, now), PaginationConfig={"PageSize": limit}, **start)
         return [items.position_of(item) for item in islice(found, limit)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sandkeeper.adapters.dynamodb.items import Item, pack
+from sandkeeper.adapters.dynamodb.items import Item, typed
 from sandkeeper.errors import NotConfigured, SandkeeperError, StoreUnavailable
 from sandkeeper.model import SessionState
 
@@ -141,7 +141,7 @@ def _condition(
     used = {name: value for name, value in known.items() if _uses(expressions, name)}
     request: dict[str, Any] = {"ConditionExpression": condition}
     if used:
-        request["ExpressionAttributeValues"] = pack(used)
+        request["ExpressionAttributeValues"] = typed(used)
     reserved = {f"#{word}": word for word in RESERVED_WORDS if f"#{word}" in expressions}
     if reserved or names:
         request["ExpressionAttributeNames"] = {**reserved, **names}

@@ -1,0 +1,351 @@
+"""The adapter to E2B's control plane, and to what a sandbox is told beside running code: request by request."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+from e2b_code_interpreter import code_interpreter_sync
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandkeeper.adapters import e2b as adapter
+from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
+from sandkeeper.errors import CapacityExhausted, NotConfigured, SandboxUnavailable
+from sandkeeper.model import SandboxRef
+from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
+from tests.factories import sandbox
+from tests.world import World
+
+KEY = "e2b_" + "0" * 40
+WITHIN = timedelta(seconds=7)
+MINUTE = timedelta(minutes=1)
+INFO = {
+    "sandboxID": "sbx1",
+    "templateID": "code-interpreter-v1",
+    "clientID": "client",
+    "envdVersion": "0.2.3",
+    "envdAccessToken": "envd",
+    "trafficAccessToken": "traffic",
+    "domain": "sandboxes.invalid",
+}
+LISTED = {
+    "sandboxID": "sbx1",
+    "templateID": "code-interpreter-v1",
+    "clientID": "client",
+    "startedAt": "2026-01-02T03:04:05.678Z",
+    "endAt": "2026-01-02T04:04:05.678Z",
+    "state": "paused",
+    "cpuCount": 2,
+    "memoryMB": 512,
+    "diskSizeMB": 512,
+    "envdVersion": "0.2.3",
+    "metadata": {"app": "sandkeeper", "claim": "claim-1"},
+}
+SPEC = SandboxSpec(
+    idempotency_key="key-1",
+    lifetime=timedelta(seconds=330),
+    pauses=True,
+    metadata={"app": "sandkeeper", "stack": "test"},
+)
+
+
+class Plane:
+    """E2B's control plane: answers as a test says, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+        self.answer = httpx.Response(500)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return self.answer
+
+    @property
+    def request(self) -> httpx.Request:
+        """The one request that there was."""
+        (request,) = self.requests
+        return request
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What that one said."""
+        said: dict[str, Any] = json.loads(self.request.content)
+        return said
+
+
+@pytest.fixture
+def plane(monkeypatch: pytest.MonkeyPatch) -> Plane:
+    """Returns the control plane that the SDK talks to, and the interpreter of each sandbox."""
+    made = Plane()
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the SDK's own retries of busy answers
+    transport = httpx.MockTransport(made)
+    monkeypatch.setattr("e2b.api.client_sync.get_transport", lambda *_, **__: transport)
+    monkeypatch.setattr(code_interpreter_sync, "get_transport", lambda *_, **__: transport)
+    return made
+
+
+@pytest.fixture
+def provider() -> E2BSandboxProvider:
+    """Returns the provider."""
+    account = E2BAccount(
+        api_key=KEY,
+        template="code-interpreter-v1",
+        api_url="http://api.invalid",
+        sandbox_url="http://sandbox.invalid",
+    )
+    return E2BSandboxProvider(lambda: account)
+
+
+# ── Creating ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_sandbox_is_asked_for_by_its_template_its_key_and_our_own_settings(
+    plane: Plane, provider: E2BSandboxProvider
+) -> None:
+    plane.answer = httpx.Response(201, json=INFO)
+
+    made = provider.create(SPEC, within=WITHIN)
+
+    assert made == SandboxRef(
+        sandbox_id="sbx1",
+        domain="sandboxes.invalid",
+        envd_version="0.2.3",
+        envd_token="envd",
+        traffic_token="traffic",
+    )
+    assert plane.body["templateID"] == "code-interpreter-v1"
+    assert plane.body["timeout"] == 330
+    assert plane.body["metadata"] == SPEC.metadata
+    assert plane.request.headers["X-API-Key"] == KEY
+    assert plane.request.headers["Idempotency-Key"].startswith("key-1-")
+    assert plane.request.extensions["timeout"]["read"] == WITHIN.total_seconds()
+
+
+@pytest.mark.parametrize("pauses", [True, False])
+def test_at_its_deadline_a_sandbox_is_paused_or_else_killed(
+    plane: Plane, provider: E2BSandboxProvider, pauses: bool
+) -> None:
+    plane.answer = httpx.Response(201, json=INFO)
+
+    provider.create(replace(SPEC, pauses=pauses), within=WITHIN)
+
+    assert plane.body["autoPause"] is pauses
+
+
+def key_of(plane: Plane, provider: E2BSandboxProvider, spec: SandboxSpec) -> str:
+    """Returns the idempotency key that the sandbox is asked for with."""
+    plane.requests.clear()
+    plane.answer = httpx.Response(201, json=INFO)
+    provider.create(spec, within=WITHIN)
+    return plane.request.headers["Idempotency-Key"]
+
+
+def test_the_idempotency_key_is_the_same_for_the_same_request_however_long_it_may_take(
+    plane: Plane, provider: E2BSandboxProvider
+) -> None:
+    first = key_of(plane, provider, SPEC)
+    plane.requests.clear()
+    reordered = dict(sorted(SPEC.metadata.items(), reverse=True))
+    provider.create(replace(SPEC, metadata=reordered), within=2 * WITHIN)
+
+    assert plane.request.headers["Idempotency-Key"] == first
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"idempotency_key": "key-2"},
+        {"lifetime": timedelta(seconds=331)},
+        {"pauses": False},
+        {"metadata": {"app": "sandkeeper", "stack": "another"}},
+        {"metadata": {}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_idempotency_key_differs_where_the_request_does(
+    plane: Plane, provider: E2BSandboxProvider, changes: dict[str, Any]
+) -> None:
+    """E2B refuses one key for two different requests: settings change while claims are under way."""
+    assert key_of(plane, provider, SPEC) != key_of(plane, provider, replace(SPEC, **changes))
+
+
+def test_the_idempotency_key_of_every_session_is_one_that_e2b_takes(
+    plane: Plane, provider: E2BSandboxProvider, world: World
+) -> None:
+    world.configure(stack_name="A stack_of.ours" + "x" * 49)
+    world.run()
+
+    assert re.fullmatch(r"[a-z0-9-]{1,255}", key_of(plane, provider, world.sandboxes.specs["sbx1"]))
+
+
+@given(st.text(max_size=20), st.dictionaries(st.text(max_size=5), st.text(max_size=5)))
+def test_whatever_the_request_says_its_part_of_the_key_is_legal(template: str, metadata: dict[str, str]) -> None:
+    key = adapter._idempotency_key(replace(SPEC, metadata=metadata), template)
+
+    assert re.fullmatch(r"key-1-[0-9a-f]{16}", key)
+
+
+def test_an_unknown_template_is_the_deployments_fault(plane: Plane, provider: E2BSandboxProvider) -> None:
+    plane.answer = httpx.Response(404, json={"code": 404, "message": "template not found"})
+
+    with pytest.raises(NotConfigured, match="E2B_TEMPLATE"):
+        provider.create(SPEC, within=WITHIN)
+
+
+# ── Connecting, extending, killing ──────────────────────────────────────────────────────────────────
+
+
+def test_who_connects_says_for_how_long_and_waits_no_longer_than_it_may(
+    plane: Plane, provider: E2BSandboxProvider
+) -> None:
+    plane.answer = httpx.Response(200, json=INFO | {"envdAccessToken": "another"})
+
+    found = provider.connect("sbx1", timedelta(seconds=305), within=WITHIN)
+
+    assert (found.sandbox_id, found.envd_token) == ("sbx1", "another")
+    assert plane.request.url.path == "/v2/sandboxes/sbx1/connect"
+    assert plane.body["timeout"] == 305
+    assert plane.request.extensions["timeout"]["read"] == WITHIN.total_seconds()
+
+
+def test_an_extension_says_for_how_long(plane: Plane, provider: E2BSandboxProvider) -> None:
+    plane.answer = httpx.Response(204)
+
+    provider.extend("sbx1", timedelta(seconds=305))
+
+    assert plane.request.url.path == "/sandboxes/sbx1/timeout"
+    assert plane.body == {"timeout": 305}
+
+
+Call = Callable[[E2BSandboxProvider], object]
+CALLS: dict[str, Call] = {
+    "create": lambda provider: provider.create(SPEC, within=WITHIN),
+    "connect": lambda provider: provider.connect("sbx1", MINUTE, within=WITHIN),
+    "extend": lambda provider: provider.extend("sbx1", MINUTE),
+    "kill": lambda provider: provider.kill("sbx1"),
+    "page": lambda provider: provider.page({}, limit=5),
+    "restart": lambda provider: provider.restart_kernel(sandbox()),
+}
+PROBLEM = {"code": 0, "message": "no"}
+
+
+@pytest.mark.parametrize("name", ["connect", "extend"])
+def test_a_sandbox_that_is_gone_is_told_as_such(plane: Plane, provider: E2BSandboxProvider, name: str) -> None:
+    plane.answer = httpx.Response(404, json=PROBLEM)
+
+    with pytest.raises(SandboxGone):
+        CALLS[name](provider)
+
+
+def test_a_sandbox_that_is_gone_is_as_good_as_killed(plane: Plane, provider: E2BSandboxProvider) -> None:
+    plane.answer = httpx.Response(404, json=PROBLEM)
+
+    provider.kill("sbx1")
+
+    assert (plane.request.method, plane.request.url.path) == ("DELETE", "/sandboxes/sbx1")
+
+
+@pytest.mark.parametrize("name", sorted(set(CALLS) - {"restart"}))
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(401, NotConfigured), (429, CapacityExhausted), (503, CapacityExhausted), (500, SandboxUnavailable)],
+)
+def test_what_the_control_plane_refuses_becomes_one_of_ours(
+    plane: Plane, provider: E2BSandboxProvider, name: str, status: int, error: type[Exception]
+) -> None:
+    plane.answer = httpx.Response(status, json=PROBLEM | {"code": status})
+
+    with pytest.raises(error):
+        CALLS[name](provider)
+
+
+# ── Listing ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def query_of(request: httpx.Request) -> dict[str, str]:
+    """Returns the request's parameters."""
+    return {name: ",".join(values) for name, values in parse_qs(request.url.query.decode()).items()}
+
+
+def test_a_page_is_asked_for_by_metadata_the_oldest_first_from_where_the_token_leads(
+    plane: Plane, provider: E2BSandboxProvider
+) -> None:
+    plane.answer = httpx.Response(200, json=[LISTED], headers={"X-Next-Token": "next"})
+
+    page = provider.page({"app": "sandkeeper", "stack": "a b"}, limit=5, token="token")
+
+    listed = Listed(
+        sandbox_id="sbx1",
+        started_at=datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC),
+        metadata={"app": "sandkeeper", "claim": "claim-1"},
+    )
+    assert page == SandboxPage([listed], "next")
+    query = query_of(plane.request)
+    assert parse_qs(query.pop("metadata")) == {"app": ["sandkeeper"], "stack": ["a%20b"]}
+    assert query == {"limit": "5", "nextToken": "token", "order": "asc"}
+
+
+def test_running_and_paused_sandboxes_are_listed(plane: Plane, provider: E2BSandboxProvider) -> None:
+    plane.answer = httpx.Response(200, json=[])
+
+    provider.page({}, limit=5)
+
+    assert "state" not in query_of(plane.request), "E2B lists both unless one is asked for"
+
+
+def test_the_last_page_leads_no_further(plane: Plane, provider: E2BSandboxProvider) -> None:
+    plane.answer = httpx.Response(200, json=[])
+
+    assert provider.page({"app": "sandkeeper"}, limit=5) == SandboxPage([], None)
+
+
+def test_what_carries_no_metadata_is_listed_as_such(plane: Plane, provider: E2BSandboxProvider) -> None:
+    plane.answer = httpx.Response(200, json=[{name: value for name, value in LISTED.items() if name != "metadata"}])
+
+    (listed,) = provider.page({}, limit=5).sandboxes
+
+    assert listed.metadata == {}
+
+
+# ── Interrupting and restarting ─────────────────────────────────────────────────────────────────────
+
+
+def test_an_interrupt_signals_the_kernel_as_root(
+    provider: E2BSandboxProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, dict[str, Any]]] = []
+    commands = SimpleNamespace(run=lambda command, **options: ran.append((command, options)))
+    monkeypatch.setattr(provider, "_attach", lambda _: SimpleNamespace(commands=commands))
+
+    provider.interrupt(sandbox())
+
+    ((command, options),) = ran
+    assert options["user"] == "root"
+    assert options["timeout"] < options["request_timeout"]
+    assert "kill -INT" in command
+    assert "ipykernel_launcher" not in command.replace("[i]", ""), "the shell must not find itself"
+
+
+def test_a_restart_is_of_the_kernel_that_code_without_a_context_runs_in(
+    plane: Plane, provider: E2BSandboxProvider
+) -> None:
+    plane.answer = httpx.Response(200, json={})
+
+    provider.restart_kernel(sandbox())
+
+    assert (plane.request.method, plane.request.url.path) == ("POST", "/contexts/default/restart")
+    assert plane.request.headers["E2B-Traffic-Access-Token"] == "traffic-token"
+
+
+def test_a_restart_of_what_is_gone_is_told_as_such(plane: Plane, provider: E2BSandboxProvider) -> None:
+    plane.answer = httpx.Response(502, json={"message": "The sandbox was not found"})
+
+    with pytest.raises(SandboxGone):
+        provider.restart_kernel(sandbox())
