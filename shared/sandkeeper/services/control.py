@@ -7,7 +7,7 @@ from typing import Literal
 
 from sandkeeper.errors import SessionBusy, SessionNotFound
 from sandkeeper.model import ChatKey, Session, SessionState
-from sandkeeper.ports import Position, Refused, SandboxGone
+from sandkeeper.ports import Granted, Position, Refused, SandboxGone
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.sessions import Sessions
 
@@ -102,14 +102,19 @@ class SessionControl:
 
         The next run's caller is told. Raises `SessionNotFound`.
         """
-        # Told even should this call die before the kernel is restarted: better once too often than never.
-        noted = self.sessions.store.note_restart(key, now=self.sessions.clock())
+        # Noted before, should this call die once the kernel is restarted; and after, for a run that came in between
+        # was told of it too early, and took the word with it. Better once too often than never.
+        noted = self._note_restart(key)
         if isinstance(noted, Refused) or noted.session.sandbox is None:
             raise _not_found(key)
         try:
             self.sessions.sandboxes.restart_kernel(noted.session.sandbox)
         except SandboxGone:
             self._restart_resumed(noted.session)
+        self._note_restart(key)
+
+    def _note_restart(self, key: ChatKey) -> Granted | Refused:
+        return self.sessions.store.note_restart(key, now=self.sessions.clock())
 
     def _restart_resumed(self, session: Session) -> None:
         try:
