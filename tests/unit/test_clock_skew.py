@@ -53,6 +53,7 @@ def test_a_run_is_left_alone_until_its_limit(
         assert_busy(other)
         return RunOutcome([], RunEnd.TIMEOUT)
 
+    world.run()
     world.sandboxes.program = program
 
     world.run(limit=LIMIT)

@@ -253,6 +253,21 @@ def test_a_restart_during_a_run_is_told_to_the_run_after_it(world: World, contro
     assert [told(world.run()) for _ in range(2)] == [("reused", 1, EndReason.RESTARTED), ("reused", 1, None)]
 
 
+def test_a_run_between_the_word_and_the_restart_does_not_keep_it_from_the_next(
+    world: World, control: SessionControl
+) -> None:
+    world.run()
+
+    def restart(where: SandboxRef) -> None:
+        world.run("between")
+        world.sandboxes.restart_kernel(where)
+
+    world.taps["sandboxes"].instead["restart_kernel"] = restart
+    control.restart(CHAT)
+
+    assert [told(world.run()) for _ in range(2)] == [("reused", 1, EndReason.RESTARTED), ("reused", 1, None)]
+
+
 def test_a_restart_is_told_until_a_run_has_heard_of_it(world: World, control: SessionControl) -> None:
     world.run()
     control.restart(CHAT)

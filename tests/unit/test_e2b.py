@@ -123,7 +123,8 @@ def test_attaching_builds_what_the_sdks_connect_builds(
     )
     monkeypatch.setattr("e2b.sandbox_sync.main.SandboxApi._cls_connect", lambda **_: answer)
 
-    theirs, ours = Sandbox.connect(ref.sandbox_id, **ACCOUNT.options), adapter._attached(ref, ACCOUNT)
+    options = ACCOUNT.within(timedelta(seconds=adapter.TRANSFER_TIMEOUT_S))
+    theirs, ours = Sandbox.connect(ref.sandbox_id, **options), adapter._attached(ref, ACCOUNT)
 
     assert plain(ours) == plain(theirs)
 

@@ -128,6 +128,7 @@ def test_an_unreadable_row_is_ended_and_the_sandbox_killed_that_it_told_of(
     assert world.sandboxes.killed == ["sbx7"]
     row = world.row()
     assert (row.state, row.unreadable, row.predecessor_id) == (SessionState.CLOSED, False, None)
+    assert row.claim_id, "a row of ours has one"
     assert row.end_reason is EndReason.SANDBOX_LOST, "its next caller is told that state was lost"
 
 

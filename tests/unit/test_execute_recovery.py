@@ -13,8 +13,8 @@ from sandkeeper.errors import (
     SessionBusy,
     StoreUnavailable,
 )
-from sandkeeper.model import EndReason, RunEnd, RunOutcome, SandboxRef, SessionState, Stream
-from sandkeeper.ports import SandboxGone
+from sandkeeper.model import EndReason, RunEnd, RunOutcome, SandboxRef, Session, SessionState, Stream
+from sandkeeper.ports import Granted, Refused, SandboxGone
 from tests.factories import idle, unreadable
 from tests.world import CHAT, World, note, told
 
@@ -148,6 +148,30 @@ def test_a_sandbox_that_vanishes_once_it_was_resumed_is_replaced(world: World, r
 
     assert told(world.run("b")) == ("recreated", 2, EndReason.SANDBOX_LOST)
     assert ran == ["sbx1: a", "sbx2: b"]
+
+
+def test_a_sandbox_that_another_call_has_replaced_meanwhile_is_used_and_not_told_as_resumed(
+    world: World, ran: list[str]
+) -> None:
+    world.run("a")
+    world.pause_sandbox()
+
+    def resume_and_vanish(sandbox_id: str, *_: Any, **__: Any) -> SandboxRef:
+        ref = world.sandboxes.connect(sandbox_id, MINUTE, within=MINUTE)
+        world.lose_sandbox()
+        return ref
+
+    def begin_late(session: Session, *, seen: Session | None) -> Granted | Refused:
+        world.taps["store"].instead.clear()
+        world.sessions.ending.close(CHAT)
+        world.run("other")
+        return world.store.begin(session, seen=seen)
+
+    world.taps["sandboxes"].instead["connect"] = resume_and_vanish
+    world.taps["store"].instead["begin"] = begin_late
+
+    assert told(world.run("b")) == ("reused", 2, None)
+    assert ran == ["sbx1: a", "sbx2: other", "sbx2: b"]
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "first call"])

@@ -1,5 +1,7 @@
 """Files: their names and places, their limits, and how they go."""
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,6 +180,30 @@ def test_a_sandbox_that_does_not_answer_keeps_no_file_from_being_deleted(
     world.files.delete(CHAT, file.file_id)
 
     assert list(world.files.of_chat(CHAT)) == []
+
+
+def test_a_file_is_deleted_in_a_paused_sandbox_too(world: World) -> None:
+    """It would be there again once the sandbox is resumed."""
+    file = world.add_file("a.csv", b"a")
+    world.run()
+    world.pause_sandbox()
+
+    world.files.delete(CHAT, file.file_id)
+
+    assert world.sandboxes.alive["sbx1"] == {}
+    assert world.row().pauses_at == world.clock() + timedelta(minutes=5)
+
+
+def test_a_paused_sandbox_that_cannot_be_resumed_keeps_no_file_from_being_deleted(world: World) -> None:
+    file = world.add_file("a.csv", b"a")
+    world.run()
+    world.pause_sandbox()
+    world.taps["sandboxes"].fail("connect", SandboxUnavailable("down"))
+
+    world.files.delete(CHAT, file.file_id)
+
+    assert list(world.files.of_chat(CHAT)) == []
+    assert ("file.copy_not_deleted", {"error": "SandboxUnavailable"}) in world.journal.notes
 
 
 def test_without_a_live_session_no_sandbox_is_asked(world: World) -> None:

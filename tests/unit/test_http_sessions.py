@@ -262,6 +262,24 @@ def test_the_timings_of_a_run_are_in_its_header_too(client: TestClient) -> None:
     }
 
 
+def test_a_run_that_was_cut_short_by_a_slow_creation_tells_that_a_retry_helps(
+    world: World, client: TestClient, patience: Patience
+) -> None:
+    def create_slowly(*args: Any, **kwargs: Any) -> SandboxRef:
+        world.clock.advance(timedelta(seconds=10))
+        return world.sandboxes.create(*args, **kwargs)
+
+    world.taps["sandboxes"].instead["create"] = create_slowly
+    world.sandboxes.program = lambda _, __: RunOutcome([], RunEnd.TIMEOUT)
+
+    cut_short, whole = execute(client).json()["errorDetail"], execute(client).json()["errorDetail"]
+
+    assert (cut_short["kind"], cut_short["retryable"]) == ("timeout", True)
+    assert "17000 of its 25000 ms" in cut_short["value"]
+    assert (whole["kind"], whole["retryable"]) == ("timeout", False)
+    assert "its limit of 25000 ms" in whole["value"]
+
+
 def test_an_owner_at_its_cap_answers_429_with_when_to_try_again(world: World, client: TestClient) -> None:
     world.configure(max_sessions_per_owner=1)
     execute(client)

@@ -43,10 +43,15 @@ CONTROL_TIMEOUT_S = 15.0
 
 CONNECT_TIMEOUT_S = 5.0
 
+INTERRUPT_TIMEOUT_S = 5.0
+
+TRANSFER_TIMEOUT_S = 30.0
+"""How long a file may take on its way into a sandbox."""
+
 PHASES_SUMMED = 2
-"""The SDK hands a run's limit to its transport (pyqwest 0.12.0) as the limit of reading and of writing, and the
-transport ends the request after the sum of both: twice as late as asked. A contract test counts what a run gets
-done within its limit, so that a version that mends this is noticed."""
+"""The SDK hands a limit to its transport (pyqwest 0.12.0) as the limit of reading and of writing, and the transport
+ends the request after the sum of both: twice as late as asked. Contract tests count what a run gets done within its
+limit and how long a call waits, so that a version that mends this is noticed."""
 
 REMEMBERED_SANDBOXES = 256
 
@@ -116,8 +121,12 @@ class E2BAccount:
             "api_key": self.api_key,
             "api_url": self.api_url,
             "sandbox_url": self.sandbox_url,
-            "request_timeout": CONTROL_TIMEOUT_S,
+            "request_timeout": _request_timeout(CONTROL_TIMEOUT_S),
         }
+
+    def within(self, time: timedelta) -> dict[str, Any]:
+        """Returns the same for a call that may take so long."""
+        return {**self.options, "request_timeout": _request_timeout(time.total_seconds())}
 
 
 class E2BSandboxProvider:
@@ -140,7 +149,7 @@ class E2BSandboxProvider:
                     metadata=dict(spec.metadata),
                     lifecycle={"on_timeout": "pause" if spec.pauses else "kill"},
                     idempotency_key=_idempotency_key(spec, account.template),
-                    **{**account.options, "request_timeout": within.total_seconds()},
+                    **account.within(within),
                 )
             except SandboxException as error:
                 if error.status_code != HTTPStatus.NOT_FOUND:
@@ -150,9 +159,9 @@ class E2BSandboxProvider:
 
     def connect(self, sandbox_id: str, lifetime: timedelta, *, within: timedelta) -> SandboxRef:
         """See `SandboxProvider.connect`."""
-        options = {**self._account().options, "request_timeout": within.total_seconds()}
+        account = self._account()
         with _our_errors():
-            return _ref(Sandbox.connect(sandbox_id, timeout=_seconds(lifetime), **options))
+            return _ref(Sandbox.connect(sandbox_id, timeout=_seconds(lifetime), **account.within(within)))
 
     def page(self, metadata: Mapping[str, str], *, limit: int, token: str | None = None) -> SandboxPage:
         """See `SandboxProvider.page`."""
@@ -192,7 +201,7 @@ class E2BSandboxProvider:
                 on_stderr=lambda message: outputs.append(_stream(message)),
                 on_result=lambda result: outputs.append(_display(result)),
                 on_error=lambda error: outputs.append(_raised(error)),
-                timeout=timeout.total_seconds() / PHASES_SUMMED,
+                timeout=_request_timeout(timeout.total_seconds()),
                 request_timeout=CONNECT_TIMEOUT_S,
             )
         except (SandboxException, httpx.TransportError) as error:
@@ -205,7 +214,7 @@ class E2BSandboxProvider:
         """See `SandboxProvider.interrupt`."""
         with _our_errors():
             self._attach(sandbox).commands.run(
-                INTERRUPT, user="root", timeout=CONNECT_TIMEOUT_S, request_timeout=CONTROL_TIMEOUT_S
+                INTERRUPT, user="root", timeout=INTERRUPT_TIMEOUT_S, request_timeout=CONNECT_TIMEOUT_S
             )
 
     def restart_kernel(self, sandbox: SandboxRef) -> None:
@@ -266,7 +275,9 @@ def _attached(sandbox: SandboxRef, account: E2BAccount) -> Sandbox:
         envd_version=Version(sandbox.envd_version),
         envd_access_token=sandbox.envd_token,
         traffic_access_token=sandbox.traffic_token,
-        connection_config=ConnectionConfig(extra_sandbox_headers=headers, **account.options),
+        connection_config=ConnectionConfig(
+            extra_sandbox_headers=headers, **account.within(timedelta(seconds=TRANSFER_TIMEOUT_S))
+        ),
     )
 
 
@@ -285,6 +296,11 @@ def _end_of(error: Exception) -> RunEnd:
     if isinstance(error, NotFoundException) or is_sandbox_not_found_message(str(error)):
         raise SandboxGone(str(error)) from error
     raise SandboxUnavailable(f"the sandbox cannot be reached: {type(error).__name__}") from error
+
+
+def _request_timeout(seconds: float) -> float:
+    """Returns what the SDK has to be told, so that a request ends after this time."""
+    return seconds / PHASES_SUMMED
 
 
 def _seconds(duration: timedelta) -> int:
