@@ -13,7 +13,7 @@ from soak.service import Answer, Service, pause
 from soak.tally import Tally
 from soak.truth import Certainty, Told, Truth
 
-LIMIT_MS = 5_000
+LIMIT_MS = 15_000
 """Of a run, its nap included."""
 LONGEST_NAP_S = 4.0
 MOST_FILES = 3
