@@ -15,7 +15,7 @@ class CleanupHandler:
         self._wiring = CleanupWiring()
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-        """Returns what was done: counts of `ended`, `skipped` and `failed` sessions, and `complete`."""
+        """Returns what was done, see `CleanupReport`."""
         report = self._wiring.cleanup(
             everything=event.get("all") is True,
             time_left_s=lambda: context.get_remaining_time_in_millis() / 1000,

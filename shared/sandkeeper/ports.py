@@ -97,7 +97,7 @@ class SessionStore(Protocol):
         ...
 
     def note_sandbox(self, session: Session) -> bool:
-        """Writes the session's sandbox and `pauses_at`, as E2B last told them, into its own `ready` row.
+        """Writes `pauses_at` and, unless it is None, the session's sandbox into its own `ready` row.
 
         Returns False, and writes nothing, when the row is of another claim or no longer `ready`.
         """

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -16,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandkeeper.adapters import e2b as adapter
-from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
+from sandkeeper.adapters.e2b import CONTROL_TIMEOUT_S, E2BAccount, E2BSandboxProvider
 from sandkeeper.errors import CapacityExhausted, NotConfigured, SandboxUnavailable
 from sandkeeper.model import SandboxRef
 from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
+from sandkeeper.services.control import INTERRUPT_S
 from tests.factories import sandbox
 from tests.world import World
 
@@ -103,6 +105,12 @@ def provider() -> E2BSandboxProvider:
     return E2BSandboxProvider(lambda: account)
 
 
+def limit_of(request: httpx.Request) -> timedelta:
+    """Returns how long the request may take: the SDK's transport adds these limits up."""
+    limits = request.extensions["timeout"]
+    return timedelta(seconds=limits["read"] + limits["write"])
+
+
 # ── Creating ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -125,7 +133,7 @@ def test_a_sandbox_is_asked_for_by_its_template_its_key_and_our_own_settings(
     assert plane.body["metadata"] == SPEC.metadata
     assert plane.request.headers["X-API-Key"] == KEY
     assert plane.request.headers["Idempotency-Key"].startswith("key-1-")
-    assert plane.request.extensions["timeout"]["read"] == WITHIN.total_seconds()
+    assert limit_of(plane.request) == WITHIN
 
 
 @pytest.mark.parametrize("pauses", [True, False])
@@ -212,7 +220,7 @@ def test_who_connects_says_for_how_long_and_waits_no_longer_than_it_may(
     assert (found.sandbox_id, found.envd_token) == ("sbx1", "another")
     assert plane.request.url.path == "/v2/sandboxes/sbx1/connect"
     assert plane.body["timeout"] == 305
-    assert plane.request.extensions["timeout"]["read"] == WITHIN.total_seconds()
+    assert limit_of(plane.request) == WITHIN
 
 
 def test_an_extension_says_for_how_long(plane: Plane, provider: E2BSandboxProvider) -> None:
@@ -234,6 +242,16 @@ CALLS: dict[str, Call] = {
     "restart": lambda provider: provider.restart_kernel(sandbox()),
 }
 PROBLEM = {"code": 0, "message": "no"}
+
+
+@pytest.mark.parametrize("name", ["extend", "kill", "page"])
+def test_a_call_that_is_given_no_limit_has_one(plane: Plane, provider: E2BSandboxProvider, name: str) -> None:
+    plane.answer = httpx.Response(404, json=PROBLEM)
+
+    with suppress(SandboxGone, SandboxUnavailable):
+        CALLS[name](provider)
+
+    assert limit_of(plane.request) == timedelta(seconds=CONTROL_TIMEOUT_S)
 
 
 @pytest.mark.parametrize("name", ["connect", "extend"])
@@ -328,7 +346,7 @@ def test_an_interrupt_signals_the_kernel_as_root(
 
     ((command, options),) = ran
     assert options["user"] == "root"
-    assert options["timeout"] < options["request_timeout"]
+    assert options["timeout"] + options["request_timeout"] <= INTERRUPT_S
     assert "kill -INT" in command
     assert "ipykernel_launcher" not in command.replace("[i]", ""), "the shell must not find itself"
 

@@ -105,7 +105,7 @@ class Sessions:
 
     def _require_room(self, key: ChatKey, seen: Session | None, now: datetime) -> None:
         """Raises `QuotaExceeded` if a session too many would begin; to replace one that counts adds none."""
-        counts = seen is not None and (seen.is_live(now) or seen.state is SessionState.CREATING)
+        counts = seen is not None and (seen.is_live(now) or seen.state is SessionState.CREATING or seen.unreadable)
         if not counts:
             self.quota.require_room(key.owner, now)
 
@@ -217,7 +217,8 @@ class Sessions:
         lifetime = self.lifetimes.sandbox_lifetime(run_limit)
         begun = self.clock()
         self.sandboxes.extend(_sandbox_of(session).sandbox_id, lifetime)
-        self.store.note_sandbox(replace(session, pauses_at=begun + lifetime))
+        # Not the sandbox itself: by the time that E2B answers, another call may have written a later one.
+        self.store.note_sandbox(replace(session, sandbox=None, pauses_at=begun + lifetime))
 
     def _lasts(self, session: Session, time: timedelta) -> bool:
         return session.pauses_at is not None and session.pauses_at >= self.clock() + time

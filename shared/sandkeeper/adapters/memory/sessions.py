@@ -80,7 +80,7 @@ class MemorySessionStore:
         outcome = self._write(
             session.key,
             lambda row: row.state is SessionState.READY and row.claim_id == session.claim_id,
-            lambda row: replace(row, sandbox=session.sandbox, pauses_at=session.pauses_at),
+            lambda row: replace(row, sandbox=session.sandbox or row.sandbox, pauses_at=session.pauses_at),
         )
         return isinstance(outcome, Granted)
 
