@@ -5,6 +5,7 @@ Every test has a table and a bucket of its own, made as `template.yaml` describe
 
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,7 +58,19 @@ def _fresh(client: Callable[[str], Any]) -> Backend:
 def moto_clients() -> Iterator[dict[str, Any]]:
     """Returns clients of moto: making one takes longer than using it. It is gone when the class has run."""
     with mock_aws():
-        yield {name: boto3.client(name, region_name=aws.REGION) for name in ("dynamodb", "s3")}
+        yield {name: _one_by_one(boto3.client(name, region_name=aws.REGION)) for name in ("dynamodb", "s3")}
+
+
+def _one_by_one(client: Any) -> Any:
+    """Returns the client with its requests in turn: moto's threads get between a condition and its write."""
+    lock, request = threading.Lock(), client._make_api_call
+
+    def in_turn(*arguments: Any) -> Any:
+        with lock:
+            return request(*arguments)
+
+    client._make_api_call = in_turn
+    return client
 
 
 @pytest.fixture

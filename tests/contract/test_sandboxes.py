@@ -1,83 +1,179 @@
 """`SandboxProvider` in memory, and through E2B's SDK on the local sandbox server."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from e2b_code_interpreter import Sandbox
 
-from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
 from sandkeeper.adapters.memory import MemorySandboxProvider
-from sandkeeper.errors import CapacityExhausted, SandboxUnavailable
 from sandkeeper.model import Display, Raised, RunEnd, SandboxRef, Stream
 from sandkeeper.outputs import CHART
-from sandkeeper.ports import SandboxGone, SandboxProvider, SandboxSpec
-from tests.sandbox_server import Server
+from sandkeeper.ports import SandboxGone, SandboxProvider
+from tests.contract.sandboxes import (
+    FIVE_MINUTES,
+    MARK,
+    TEN_SECONDS,
+    InMemory,
+    OnTheLocalServer,
+    Pause,
+    create,
+    printed,
+    spec,
+)
+from tests.sandbox_server import Server, eventually
 
-TEN_SECONDS = timedelta(seconds=10)
 PATH = "/home/user/größe 1/data.csv"
+NEVER = SandboxRef(sandbox_id="inever0was0there0000", domain=None, envd_version="0.6.7")
+
+USES: dict[str, Callable[[SandboxProvider, SandboxRef], object]] = {
+    "run": lambda provider, sandbox: provider.run(sandbox, "open('ran', 'w')", timeout=TEN_SECONDS),
+    "write_file": lambda provider, sandbox: provider.write_file(sandbox, "/home/user/ran", [b"content"]),
+    "delete_file": lambda provider, sandbox: provider.delete_file(sandbox, "/home/user/kept"),
+    "extend": lambda provider, sandbox: provider.extend(sandbox.sandbox_id, FIVE_MINUTES),
+    "interrupt": lambda provider, sandbox: provider.interrupt(sandbox),
+    "restart_kernel": lambda provider, sandbox: provider.restart_kernel(sandbox),
+}
+"""What can be done in a running sandbox."""
 
 
-def spec(key: str | None = None) -> SandboxSpec:
-    """Returns what asks for a sandbox: for a new one, unless the key has been used."""
-    return SandboxSpec(
-        idempotency_key=key or f"contract-{uuid4()}",
-        lifetime=timedelta(minutes=5),
-        metadata={"app": "sandkeeper", "stack": "contract"},
-    )
+def connect(provider: SandboxProvider, sandbox: SandboxRef, lifetime: timedelta = FIVE_MINUTES) -> SandboxRef:
+    """Returns the sandbox's coordinates, once it runs."""
+    return provider.connect(sandbox.sandbox_id, lifetime, within=TEN_SECONDS)
 
 
 class SandboxProviderContract:
-    """The cases; a subclass gives `provider`, and `live`: a sandbox that all tests of the class share."""
+    """The cases; a subclass gives `provider`, `pause`, and `live`: a sandbox that tests may share."""
 
-    def test_equal_keys_give_one_sandbox(self, provider: SandboxProvider) -> None:
+    @pytest.fixture
+    def paused(self, provider: SandboxProvider, live: SandboxRef, pause: Pause) -> Iterator[SandboxRef]:
+        """The shared sandbox, which has the file `kept`; paused for this test."""
+        provider.write_file(live, "/home/user/kept", [b"content"])
+        pause(live)
+        yield live
+        connect(provider, live)
+
+    # ── Made, and gone ──────────────────────────────────────────────────────────────────────────────
+
+    def test_equal_specs_give_one_sandbox_and_another_lifetime_gives_another(
+        self, provider: SandboxProvider
+    ) -> None:
         asked = spec()
 
-        first, second = provider.create(asked), provider.create(asked)
+        first, second = create(provider, asked), create(provider, asked)
+        longer = create(provider, spec(asked.idempotency_key, lifetime=2 * FIVE_MINUTES))
 
         assert first == second
-        provider.kill(first.sandbox_id)
+        assert longer.sandbox_id != first.sandbox_id
+        for made in (first, longer):
+            provider.kill(made.sandbox_id)
 
     def test_different_keys_give_sandboxes_of_their_own(self, provider: SandboxProvider, live: SandboxRef) -> None:
-        other = provider.create(spec())
+        other = create(provider)
         provider.kill(other.sandbox_id)
 
         assert other.sandbox_id != live.sandbox_id
 
     def test_a_killed_sandbox_is_gone_and_killing_it_again_does_nothing(self, provider: SandboxProvider) -> None:
-        dead = provider.create(spec())
+        dead = create(provider)
         provider.write_file(dead, PATH, [b"content"])
 
         provider.kill(dead.sandbox_id)
         provider.kill(dead.sandbox_id)
 
+        for use in USES.values():
+            with pytest.raises(SandboxGone):
+                use(provider, dead)
         with pytest.raises(SandboxGone):
-            provider.run(dead, "1", timeout=TEN_SECONDS)
-        with pytest.raises(SandboxGone):
-            provider.extend(dead.sandbox_id, timedelta(minutes=5))
-        with pytest.raises(SandboxGone):
-            provider.write_file(dead, PATH, [b"content"])
-        with pytest.raises(SandboxGone):
-            provider.delete_file(dead, PATH)
+            connect(provider, dead)
 
     def test_a_sandbox_that_never_was_is_gone(self, provider: SandboxProvider) -> None:
-        never = SandboxRef(sandbox_id="inever0was0there0000", domain=None, envd_version="0.2.3")
+        provider.kill(NEVER.sandbox_id)
 
-        provider.kill(never.sandbox_id)
+        for use in USES.values():
+            with pytest.raises(SandboxGone):
+                use(provider, NEVER)
         with pytest.raises(SandboxGone):
-            provider.extend(never.sandbox_id, timedelta(minutes=5))
-        with pytest.raises(SandboxGone):
-            provider.run(never, "1", timeout=TEN_SECONDS)
+            connect(provider, NEVER)
 
     def test_a_live_sandbox_may_be_extended(self, provider: SandboxProvider, live: SandboxRef) -> None:
         provider.extend(live.sandbox_id, timedelta(minutes=10))
+
+    # ── Paused ──────────────────────────────────────────────────────────────────────────────────────
+
+    @pytest.mark.parametrize("name", USES)
+    def test_nothing_can_be_done_in_a_paused_sandbox(
+        self, provider: SandboxProvider, paused: SandboxRef, name: str
+    ) -> None:
+        with pytest.raises(SandboxGone):
+            USES[name](provider, paused)
+
+    def test_a_paused_sandbox_runs_again_once_connected_to(
+        self, provider: SandboxProvider, paused: SandboxRef
+    ) -> None:
+        again = connect(provider, paused)
+
+        assert again.sandbox_id == paused.sandbox_id
+        assert "hello" in printed(provider.run(again, "print('hello')", timeout=TEN_SECONDS))
+
+    def test_connecting_to_a_running_sandbox_gives_its_coordinates(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        assert connect(provider, live) == live
+
+    def test_a_paused_sandbox_can_be_killed(self, provider: SandboxProvider, pause: Pause) -> None:
+        asleep = create(provider)
+        pause(asleep)
+
+        provider.kill(asleep.sandbox_id)
+
+        with pytest.raises(SandboxGone):
+            connect(provider, asleep)
+
+    # ── Listed ──────────────────────────────────────────────────────────────────────────────────────
+
+    def test_sandboxes_are_listed_page_by_page_those_made_first_come_first(
+        self, provider: SandboxProvider, live: SandboxRef, pause: Pause
+    ) -> None:
+        mark = {**MARK, "stack": f"listed-{uuid4()}"}
+        made = [create(provider, spec(metadata={**mark, "claim": f"claim-{number}"})) for number in range(3)]
+        pause(made[1])
+
+        first = provider.page(mark, limit=2)
+        rest = provider.page(mark, limit=2, token=first.token)
+
+        listed = [*first.sandboxes, *rest.sandboxes]
+        assert [found.sandbox_id for found in listed] == [sandbox.sandbox_id for sandbox in made]
+        assert [found.metadata["claim"] for found in listed] == ["claim-0", "claim-1", "claim-2"]
+        assert [found.started_at for found in listed] == sorted(found.started_at for found in listed)
+        assert all(found.started_at.tzinfo for found in listed)
+        assert (len(first.sandboxes), rest.token) == (2, None)
+        (one,) = provider.page({**mark, "claim": "claim-2"}, limit=2).sandboxes
+        assert one.sandbox_id == made[2].sandbox_id
+
+        for sandbox in made:
+            provider.kill(sandbox.sandbox_id)
+        assert provider.page(mark, limit=2).sandboxes == []
+        assert provider.page(mark, limit=2).token is None
+
+    # ── Running code ────────────────────────────────────────────────────────────────────────────────
 
     def test_code_runs_to_its_end(self, provider: SandboxProvider, live: SandboxRef) -> None:
         outcome = provider.run(live, "print('hello')", timeout=TEN_SECONDS)
 
         assert outcome.end is RunEnd.FINISHED
-        assert "hello" in "".join(output.text for output in outcome.outputs if isinstance(output, Stream))
+        assert "hello" in printed(outcome)
+
+    def test_an_idle_kernel_may_be_interrupted_and_restarted(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        for use in (provider.interrupt, provider.restart_kernel, provider.interrupt):
+            use(live)
+
+            outcome = provider.run(live, "print('hello')", timeout=TEN_SECONDS)
+            assert [type(output) for output in outcome.outputs] == [Stream]
 
     def test_deleting_a_file_that_is_not_there_does_nothing(
         self, provider: SandboxProvider, live: SandboxRef
@@ -85,41 +181,18 @@ class SandboxProviderContract:
         provider.delete_file(live, "/home/user/never-there.csv")
 
 
-class TestInMemory(SandboxProviderContract):
-    @pytest.fixture
-    def provider(self) -> SandboxProvider:
-        return MemorySandboxProvider()
+class TestInMemory(InMemory, SandboxProviderContract):
+    def test_files_outlive_a_pause(self, provider: MemorySandboxProvider, live: SandboxRef, pause: Pause) -> None:
+        provider.write_file(live, PATH, [b"con", b"tent"])
+        pause(live)
 
-    @pytest.fixture
-    def live(self, provider: SandboxProvider) -> SandboxRef:
-        return provider.create(spec())
+        connect(provider, live)
 
-
-def local(server: Server) -> SandboxProvider:
-    """Returns the adapter to E2B, led to the local sandbox server."""
-    account = E2BAccount(
-        api_key="e2b_" + "0" * 40,
-        template="code-interpreter-v1",
-        api_url=server.url,
-        sandbox_url=server.url,
-    )
-    return E2BSandboxProvider(lambda: account)
+        assert provider.alive[live.sandbox_id] == {PATH: b"content"}
 
 
-class TestOnTheLocalServer(SandboxProviderContract):
+class TestOnTheLocalServer(OnTheLocalServer, SandboxProviderContract):
     """With real kernels: what the adapter makes of them, too."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def provider(cls, sandbox_server: Server) -> SandboxProvider:
-        return local(sandbox_server)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def live(cls, provider: SandboxProvider) -> Iterator[SandboxRef]:
-        made = provider.create(spec())
-        yield made
-        provider.kill(made.sandbox_id)
 
     def test_variables_survive_from_run_to_run(self, provider: SandboxProvider, live: SandboxRef) -> None:
         provider.run(live, "x = 41", timeout=TEN_SECONDS)
@@ -218,51 +291,74 @@ class TestOnTheLocalServer(SandboxProviderContract):
         assert isinstance(outcome.outputs[-1], Raised)
         assert provider.run(live, "1", timeout=TEN_SECONDS).end is RunEnd.FINISHED
 
-    # ── Failures of E2B, on demand ──────────────────────────────────────────────────────────────────
+    # ── Paused, interrupted, restarted: what stays ──────────────────────────────────────────────────
 
-    @pytest.mark.parametrize("after_bytes", [0, 60])
-    def test_a_connection_that_breaks_during_a_run_ends_the_run(
-        self, provider: SandboxProvider, live: SandboxRef, sandboxes: Server, after_bytes: int
+    def test_variables_and_files_outlive_a_pause_and_what_was_refused_has_left_no_trace(
+        self, provider: SandboxProvider, live: SandboxRef, pause: Pause
     ) -> None:
-        """The code may have run to its end: it must not be taken for one that can be repeated."""
-        sandboxes.plan("run_dropped", sandbox_id=live.sandbox_id, after_bytes=after_bytes)
+        provider.run(live, "y = 41; open('kept', 'w').write('content')", timeout=TEN_SECONDS)
+        pause(live)
+        for use in USES.values():
+            with pytest.raises(SandboxGone):
+                use(provider, live)
 
-        assert provider.run(live, "print('x' * 1000)", timeout=TEN_SECONDS).end is RunEnd.SANDBOX_LOST
+        again = connect(provider, live)
 
-    def test_a_sandbox_that_does_not_answer_is_not_taken_for_gone(
+        code = "import os; print(y + 1, open('kept').read(), os.path.exists('ran'))"
+        assert printed(provider.run(again, code, timeout=TEN_SECONDS)) == "42 content False\n"
+
+    def test_at_the_end_of_its_lifetime_a_sandbox_is_paused_or_ended_as_asked_for(
         self, provider: SandboxProvider, sandboxes: Server
     ) -> None:
-        mute = provider.create(spec())
-        sandboxes.plan("unreachable", sandbox_id=mute.sandbox_id, times=None)
+        second = timedelta(seconds=1)
+        pausing, ending = (create(provider, spec(lifetime=second, pauses=pauses)) for pauses in (True, False))
 
-        with pytest.raises(SandboxUnavailable):
-            provider.write_file(mute, PATH, [b"content"])
+        eventually(lambda: sandboxes.states()[ending.sandbox_id] == "expired")
+        eventually(lambda: sandboxes.states()[pausing.sandbox_id] == "paused")
 
-    def test_a_sandbox_that_vanished_is_gone(self, provider: SandboxProvider, sandboxes: Server) -> None:
-        lost = provider.create(spec())
-        sandboxes.plan("vanish", sandbox_id=lost.sandbox_id)
-
+        connect(provider, pausing)
         with pytest.raises(SandboxGone):
-            provider.run(lost, "1", timeout=TEN_SECONDS)
+            connect(provider, ending)
 
-    @pytest.mark.parametrize("kind", ["rate_limited", "unavailable"])
-    def test_an_e2b_without_room_is_told_as_such(
-        self, provider: SandboxProvider, sandboxes: Server, kind: str
+    def test_connecting_puts_a_deadline_off_and_never_brings_it_nearer(
+        self, provider: SandboxProvider, live: SandboxRef, sandboxes: Server
     ) -> None:
-        sandboxes.plan(kind, call="create", times=None)
+        def ends_at() -> str:
+            told: str = sandboxes.call("GET", f"/sandboxes/{live.sandbox_id}")["endAt"]
+            return told
 
-        with pytest.raises(CapacityExhausted):
-            provider.create(spec())
+        before = ends_at()
+        connect(provider, live, timedelta(seconds=30))
+        assert ends_at() == before
+        connect(provider, live, timedelta(minutes=30))
+        assert ends_at() > before
 
-    def test_a_creation_whose_answer_was_lost_made_the_one_sandbox_of_its_key(
-        self, provider: SandboxProvider, sandboxes: Server
+    def test_an_interrupted_run_ends_with_what_there_was_and_variables_stay(
+        self, provider: SandboxProvider, live: SandboxRef, sandboxes: Server
     ) -> None:
-        asked = spec()
-        before = sandboxes.states()
-        sandboxes.plan("reply_lost", call="create")
-        with suppress(SandboxUnavailable):  # unless the SDK has asked again by itself
-            provider.create(asked)
+        with ThreadPoolExecutor(1) as threads:
+            code = "z = 1; print('half'); open('begun', 'w'); import time; time.sleep(60)"
+            running = threads.submit(provider.run, live, code, timeout=timedelta(seconds=30))
+            eventually(lambda: Sandbox.connect(live.sandbox_id, timeout=60).files.exists("begun"))
+            provider.interrupt(live)
+            outcome = running.result()
 
-        again = provider.create(asked)
+        assert outcome.end is RunEnd.FINISHED
+        assert outcome.outputs[0] == Stream("stdout", "half\n")
+        assert isinstance(raised := outcome.outputs[-1], Raised)
+        assert raised.name == "KeyboardInterrupt"
+        assert printed(provider.run(live, "print(z)", timeout=TEN_SECONDS)) == "1\n"
 
-        assert sandboxes.states().keys() - before.keys() == {again.sandbox_id}
+    def test_a_restart_ends_what_is_running_loses_variables_and_keeps_files(
+        self, provider: SandboxProvider, live: SandboxRef, sandboxes: Server
+    ) -> None:
+        with ThreadPoolExecutor(1) as threads:
+            code = "w = 1; open('running', 'w').write('x'); import time; time.sleep(60)"
+            running = threads.submit(provider.run, live, code, timeout=timedelta(seconds=30))
+            eventually(lambda: Sandbox.connect(live.sandbox_id, timeout=60).files.exists("running"))
+            provider.restart_kernel(live)
+            outcome = running.result()
+
+        assert outcome.end in (RunEnd.FINISHED, RunEnd.SANDBOX_LOST)
+        code = "print('w' in globals(), open('running').read())"
+        assert printed(provider.run(live, code, timeout=TEN_SECONDS)) == "False x\n"

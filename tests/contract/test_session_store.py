@@ -1,117 +1,39 @@
-"""`SessionStore`: what each write does to each row, on memory and on two DynamoDB emulators."""
+"""`SessionStore`: what each write does to each row; claim and release, and what is noted in between."""
 
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from sandkeeper.adapters.dynamodb import DynamoSessionStore
-from sandkeeper.adapters.memory import MemorySessionStore
-from sandkeeper.model import ChatKey, EndReason, Session, SessionState
+from sandkeeper.model import ChatKey, EndReason, Session
 from sandkeeper.ports import Granted, Refused, SessionStore
-from tests.contract.conftest import Backend
-from tests.factories import LEASE, SESSION_TIMEOUT, WINDOW, busy, closing, creating, idle, sandbox
-from tests.world import CHAT, START
+from tests.contract.sessions import (
+    ALLOWED,
+    CASES,
+    LATER,
+    NOW,
+    ODD_OWNERS,
+    ROWS,
+    WRITES,
+    InMemory,
+    OnMinistack,
+    OnMoto,
+    arrange,
+    arrange_closed,
+    at_once,
+    begin_expire,
+    claim,
+    due,
+    granted,
+    live,
+    read,
+    release,
+    winner,
+)
+from tests.factories import LEASE, SESSION_TIMEOUT, busy, creating, idle, sandbox
+from tests.world import CHAT
 
-NOW = START
-LATER = NOW + timedelta(seconds=7)
-OWN = busy()
-"""The session as `run-1`, which makes the writes below, last saw it."""
-
-# Whatever is due at NOW is past: `_until` and `expires_at` name the first moment that is not theirs any more.
-ROWS: dict[str, Session] = {
-    "creating": creating(),
-    "creator dead": creating(claim_until=NOW),
-    "creator dead, expired": creating(claim_until=NOW, run_until=NOW, expires_at=NOW),
-    "creating, expired": creating(run_until=NOW, expires_at=NOW),
-    "creating after another": creating(claim_id="claim-2", generation=2),
-    "taken over": creating(run_id="run-2"),
-    "idle": idle(),
-    "busy": busy(),
-    "busy with another run": busy(run_id="run-2"),
-    "busy in another generation": busy(claim_id="claim-2", generation=2),
-    "runner dead": busy(run_until=NOW),
-    "expired": idle(expires_at=NOW),
-    "expired, runner dead": busy(run_until=NOW, expires_at=NOW),
-    "expired, busy": busy(expires_at=NOW),
-    "closing": closing(),
-    "closing another": closing(claim_id="claim-2", generation=2),
-    "closer dead": closing(claim_until=NOW),
-    "expiring, cleaner dead": closing(claim_until=NOW, run_id=None, run_until=None, end_reason=EndReason.EXPIRED),
-}
-NO_SESSION = {"absent", "closed"}
-CLOSING = {"closing", "closing another"}
-
-
-def release(store: SessionStore, session: Session) -> bool:
-    """Gives the session back after a run that put a file into its sandbox."""
-    return store.release(
-        session,
-        now=LATER,
-        ran=True,
-        expires_at=LATER + SESSION_TIMEOUT,
-        sandbox_until=LATER,
-        hydrated={"file-1": "/home/user/a.csv"},
-    )
-
-
-Write = Callable[[SessionStore], Granted | Refused | bool | None]
-WRITES: dict[str, Write] = {
-    "claim": lambda store: store.claim(
-        CHAT, run_id="run-3", now=NOW, run_until=NOW + LEASE, expires_at=NOW + SESSION_TIMEOUT
-    ),
-    "activate": lambda store: store.activate(OWN),
-    "abandon": lambda store: store.abandon(OWN, now=LATER),
-    "release": lambda store: release(store, OWN),
-    "begin_close": lambda store: store.begin_close(CHAT, now=NOW, claim_until=NOW + WINDOW),
-    "begin_expire": lambda store: store.begin_expire(CHAT, now=NOW, claim_until=NOW + WINDOW),
-    "end": lambda store: store.end(OWN, forget_at=NOW + timedelta(days=30)),
-}
-ALLOWED: dict[str, set[str]] = {
-    "claim": {"idle", "runner dead"},
-    "activate": {"creating", "creator dead", "creator dead, expired", "creating, expired", "taken over"},
-    "abandon": {"creating", "creator dead", "creator dead, expired", "creating, expired"},
-    "release": {"busy", "runner dead", "expired, runner dead", "expired, busy"},
-    "begin_close": set(ROWS) - CLOSING,
-    "begin_expire": {
-        "creator dead, expired",
-        "expired",
-        "expired, runner dead",
-        "closer dead",
-        "expiring, cleaner dead",
-    },
-    "end": {"closing", "closer dead", "expiring, cleaner dead"},
-}
-CASES = [(write, row) for write in WRITES for row in [*ROWS, *sorted(NO_SESSION)]]
-
-
-def arrange(store: SessionStore, row: Session) -> Session:
-    """Writes the row, whatever its state, and returns it as the store tells it."""
-    assert isinstance(store.begin(row, seen=store.read(row.key)), Granted)
-    return read(store, row.key)
-
-
-def arrange_closed(store: SessionStore, session: Session | None = None) -> Session:
-    """Leaves a closed session behind, and returns its row."""
-    row = arrange(store, session or closing(end_reason=EndReason.CLOSED))
-    assert store.end(row, forget_at=NOW + timedelta(days=30))
-    return read(store, row.key)
-
-
-def read(store: SessionStore, key: ChatKey = CHAT) -> Session:
-    """Returns the row, which must be there."""
-    row = store.read(key)
-    assert row is not None
-    return row
-
-
-def granted(outcome: Granted | Refused) -> Session:
-    """Returns the row that a granted write left."""
-    assert isinstance(outcome, Granted), outcome
-    return outcome.session
+SKEW = timedelta(seconds=5)
 
 
 class SessionStoreContract:
@@ -144,19 +66,26 @@ class SessionStoreContract:
 
     @pytest.mark.parametrize("name", ROWS)
     def test_a_row_reads_as_it_was_written(self, store: SessionStore, name: str) -> None:
-        written = replace(ROWS[name], run_count=3, predecessor_id="sbx0", hydrated={"f": "/home/user/ü, b.csv"})
+        written = replace(
+            ROWS[name],
+            run_count=3,
+            predecessor_id="sbx0",
+            hydrated={"f": "/home/user/ü, b.csv"},
+            restarts=2,
+            restarts_told=1,
+        )
 
         assert arrange(store, written) == written
 
-    @pytest.mark.parametrize("owner", ["auth0|x", "a#b", ".", "..", "#", "two words", "žluťoučký 🐎", "a/b%2F+c"])
+    @pytest.mark.parametrize("owner", ODD_OWNERS)
     def test_owners_of_any_name_have_chats_of_their_own(self, store: SessionStore, owner: str) -> None:
         theirs = ChatKey(owner, CHAT.chat_id)
         arrange(store, idle())
         arrange(store, idle(key=theirs, expires_at=NOW))
 
         assert read(store, theirs).key == theirs
-        assert list(store.expired(now=NOW)) == [theirs]
-        assert Counter(store.live()) == Counter([CHAT, theirs])
+        assert due(store) == [theirs]
+        assert {*live(store)} == {CHAT, theirs}
 
     def test_an_owner_that_looks_like_a_chat_is_another_one(self, store: SessionStore) -> None:
         arrange(store, idle(key=ChatKey("a", "b")))
@@ -168,35 +97,18 @@ class SessionStoreContract:
 
     def test_of_64_claims_at_once_one_is_granted(self, store: SessionStore) -> None:
         arrange(store, idle())
+        runs = [f"run-{number}" for number in range(64)]
 
-        def claim(number: int) -> Granted | Refused:
-            return store.claim(
-                CHAT,
-                run_id=f"run-{number}",
-                now=NOW,
-                run_until=NOW + LEASE,
-                expires_at=NOW + SESSION_TIMEOUT,
-            )
+        outcomes = at_once(runs, lambda run_id: claim(store, run_id))
 
-        with ThreadPoolExecutor(32) as threads:
-            outcomes = list(threads.map(claim, range(64)))
-
-        (winner,) = [outcome.session for outcome in outcomes if isinstance(outcome, Granted)]
-        assert read(store) == winner
-        assert all(outcome.seen == winner for outcome in outcomes if isinstance(outcome, Refused))
+        won = winner(outcomes)
+        assert read(store) == won
+        assert all(outcome.seen == won for outcome in outcomes if isinstance(outcome, Refused))
 
     def test_a_claim_takes_the_lease_and_pushes_the_expiry_and_nothing_else(self, store: SessionStore) -> None:
-        before = arrange(store, idle(run_count=2, hydrated={"f": "/home/user/f"}))
+        before = arrange(store, idle(run_count=2, hydrated={"f": "/home/user/f"}, restarts=1))
 
-        claimed = granted(
-            store.claim(
-                CHAT,
-                run_id="run-3",
-                now=LATER,
-                run_until=LATER + LEASE,
-                expires_at=LATER + SESSION_TIMEOUT,
-            )
-        )
+        claimed = granted(claim(store, at=timedelta(seconds=7)))
 
         assert claimed == replace(
             before,
@@ -212,23 +124,14 @@ class SessionStoreContract:
     ) -> None:
         before = arrange(store, busy(run_count=2, hydrated={"old": "/home/user/old"}))
 
-        released = store.release(
-            before,
-            now=LATER,
-            ran=ran,
-            expires_at=LATER + SESSION_TIMEOUT,
-            sandbox_until=LATER + LEASE,
-            hydrated={"file-1": "/home/user/a.csv"},
-        )
+        assert release(store, before, ran=ran)
 
-        assert released
         assert read(store) == replace(
             before,
             run_id=None,
             run_until=None,
             last_used_at=LATER,
             expires_at=LATER + SESSION_TIMEOUT,
-            sandbox_until=LATER + LEASE,
             hydrated={"old": "/home/user/old", "file-1": "/home/user/a.csv"},
             run_count=runs,
         )
@@ -237,23 +140,103 @@ class SessionStoreContract:
         before = arrange(store, busy())
         files = {f"file-{number}.x y#": f"/home/user/{number}" for number in range(60)}
 
-        assert store.release(
-            before,
-            now=LATER,
-            ran=True,
-            expires_at=LATER + SESSION_TIMEOUT,
-            sandbox_until=LATER,
-            hydrated=files,
-        )
+        assert store.release(before, now=LATER, ran=True, expires_at=LATER + SESSION_TIMEOUT, hydrated=files)
 
         assert read(store).hydrated == files
 
     def test_a_released_session_can_be_claimed_at_once(self, store: SessionStore) -> None:
+        before = arrange(store, busy())
+
+        release(store, before)
+
+        assert isinstance(claim(store), Granted)
+
+    # ── Clocks that differ ──────────────────────────────────────────────────────────────────────────
+
+    @pytest.mark.parametrize("skew", [-SKEW, SKEW])
+    def test_whose_clock_differs_takes_no_lease_of_a_run_within_its_limit(
+        self, store: SessionStore, skew: timedelta
+    ) -> None:
+        """The lease lies 15 s behind the run's limit: more than clocks may differ by."""
+        limit = timedelta(seconds=25)
+        row = arrange(store, busy(run_until=NOW + limit + timedelta(seconds=15)))
+
+        assert claim(store, at=limit + skew) == Refused(row)
+
+    @pytest.mark.parametrize(("skew", "wins"), [(-SKEW, "claim"), (SKEW, "expiry")])
+    def test_a_session_that_is_just_due_is_used_or_ended_but_never_both(
+        self, store: SessionStore, skew: timedelta, wins: str
+    ) -> None:
+        """Each compares the row with a clock of its own; once one has written, the other's clock is no excuse."""
+        arrange(store, idle(expires_at=NOW))
+
+        first = claim(store, at=skew) if wins == "claim" else begin_expire(store, at=skew)
+        second = begin_expire(store, at=-skew) if wins == "claim" else claim(store, at=-skew)
+
+        assert isinstance(first, Granted)
+        assert second == Refused(first.session)
+
+    # ── What is noted while a session lives ─────────────────────────────────────────────────────────
+
+    @pytest.mark.parametrize("row", [idle(), busy()], ids=["idle", "busy"])
+    def test_a_noted_sandbox_takes_the_place_of_what_the_row_said_of_it(
+        self, store: SessionStore, row: Session
+    ) -> None:
+        before = arrange(store, row)
+        told = replace(sandbox(), envd_version="0.9.0", envd_token="fresh", domain=None, traffic_token=None)
+
+        assert store.note_sandbox(replace(before, sandbox=told, pauses_at=LATER, run_count=9))
+
+        assert read(store) == replace(before, sandbox=told, pauses_at=LATER)
+
+    def test_a_noted_deadline_alone_leaves_the_sandbox_as_it_is(self, store: SessionStore) -> None:
+        """Whoever moves a deadline beside a run may know of coordinates that are out of date by then."""
+        before = arrange(store, busy())
+
+        assert store.note_sandbox(replace(before, sandbox=None, pauses_at=LATER))
+
+        assert read(store) == replace(before, pauses_at=LATER)
+
+    def test_a_renewed_lease_lasts_longer_and_nothing_else_changes(self, store: SessionStore) -> None:
+        before = arrange(store, busy())
+
+        assert store.renew(replace(before, expires_at=LATER, run_count=9), run_until=LATER + LEASE)
+
+        assert read(store) == replace(before, run_until=LATER + LEASE)
+
+    def test_a_noted_restart_is_due_to_be_told_until_a_run_that_knew_of_it_has_ended(
+        self, store: SessionStore
+    ) -> None:
+        arrange(store, idle(run_count=1))
+        store.note_restart(CHAT, now=NOW)
+
+        claimed = granted(claim(store))
+        assert claimed.reset_reason is EndReason.RESTARTED
+        release(store, claimed, ran=False)
+        assert read(store).reset_reason is EndReason.RESTARTED, "nothing has been told by a call that ran nothing"
+        claimed = granted(claim(store))
+        release(store, claimed)
+
+        row = read(store)
+        assert (row.restarts, row.restarts_told, row.reset_reason) == (1, 1, None)
+
+    def test_a_restart_during_a_run_is_told_by_the_next_one(self, store: SessionStore) -> None:
+        """The run began before the restart: its reply could not say so."""
+        arrange(store, idle(run_count=1, restarts=3, restarts_told=3))
+        claimed = granted(claim(store))
+
+        assert granted(store.note_restart(CHAT, now=NOW)).run_id == claimed.run_id
+        release(store, claimed)
+
+        row = read(store)
+        assert (row.restarts, row.restarts_told, row.reset_reason) == (4, 3, EndReason.RESTARTED)
+
+    def test_restarts_at_once_are_all_counted(self, store: SessionStore) -> None:
         arrange(store, busy())
 
-        WRITES["release"](store)
+        at_once([*range(8)], lambda _: store.note_restart(CHAT, now=NOW))
 
-        assert isinstance(WRITES["claim"](store), Granted)
+        assert read(store).restarts == 8
 
     # ── Files ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -303,200 +286,14 @@ class SessionStoreContract:
 
         assert store.read(CHAT) is None
 
-    # ── Begin, activate, abandon ────────────────────────────────────────────────────────────────────
 
-    def test_of_64_first_calls_at_once_one_begins(self, store: SessionStore) -> None:
-        sessions = [creating(claim_id=f"claim-{number}", run_id=f"run-{number}") for number in range(64)]
-
-        with ThreadPoolExecutor(32) as threads:
-            outcomes = list(threads.map(lambda session: store.begin(session, seen=None), sessions))
-
-        (winner,) = [outcome.session for outcome in outcomes if isinstance(outcome, Granted)]
-        assert all(outcome.seen == winner for outcome in outcomes if isinstance(outcome, Refused))
-
-    def test_of_16_take_overs_at_once_one_is_granted(self, store: SessionStore) -> None:
-        dead = arrange(store, creating(claim_until=NOW))
-        sessions = [creating(run_id=f"run-{number}", expires_at=LATER + SESSION_TIMEOUT) for number in range(2, 18)]
-
-        with ThreadPoolExecutor(16) as threads:
-            outcomes = list(threads.map(lambda session: store.begin(session, seen=dead), sessions))
-
-        (winner,) = [outcome.session for outcome in outcomes if isinstance(outcome, Granted)]
-        assert winner.claim_id == dead.claim_id
-        assert read(store) == winner
-
-    @pytest.mark.parametrize("name", sorted(set(ROWS) - {"expired"}))
-    def test_a_row_that_has_changed_since_it_was_seen_is_not_replaced(self, store: SessionStore, name: str) -> None:
-        row = arrange(store, replace(ROWS[name], expires_at=LATER))
-
-        outcome = store.begin(creating(claim_id="claim-9"), seen=idle(expires_at=NOW))
-
-        assert outcome == Refused(row)
-        assert read(store) == row
-
-    def test_a_session_does_not_begin_over_one_that_it_has_not_seen(self, store: SessionStore) -> None:
-        row = arrange(store, idle())
-
-        assert store.begin(creating(claim_id="claim-9"), seen=None) == Refused(row)
-
-    def test_a_session_does_not_begin_over_a_row_that_is_gone(self, store: SessionStore) -> None:
-        assert store.begin(creating(claim_id="claim-9"), seen=idle(expires_at=NOW)) == Refused(None)
-        assert store.read(CHAT) is None
-
-    def test_a_session_begins_over_the_closed_one_that_was_seen(self, store: SessionStore) -> None:
-        closed = arrange_closed(store)
-        again = creating(generation=2, claim_id="claim-2")
-
-        assert store.begin(again, seen=closed) == Granted(again)
-        assert list(store.live()) == [CHAT]
-
-    def test_activation_writes_the_sandbox_and_keeps_the_lease(self, store: SessionStore) -> None:
-        arrange(store, creating(predecessor_id="sbx0"))
-
-        assert store.activate(busy()) == Granted(busy())
-        assert read(store) == busy()
-
-    def test_once_whoever_took_over_has_activated_the_first_creator_may_not(self, store: SessionStore) -> None:
-        arrange(store, creating(run_id="run-2"))
-        winner = granted(store.activate(busy(run_id="run-2")))
-
-        assert store.activate(busy(run_id="run-1")) == Refused(winner)
-        assert read(store) == winner
-
-    def test_a_creator_whose_generation_is_past_may_not_activate(self, store: SessionStore) -> None:
-        row = arrange(store, creating(claim_id="claim-2", generation=2))
-
-        assert store.activate(busy()) == Refused(row)
-
-    def test_an_abandoned_claim_is_free_at_once_under_the_same_id(self, store: SessionStore) -> None:
-        session = arrange(store, creating())
-
-        store.abandon(session, now=LATER)
-
-        row = read(store)
-        assert row == replace(session, claim_until=LATER)
-        assert not row.is_claimed(LATER)
-
-    # ── Ending ──────────────────────────────────────────────────────────────────────────────────────
-
-    @pytest.mark.parametrize("name", sorted(ALLOWED["begin_close"]))
-    def test_a_close_is_due_at_once_and_says_why(self, store: SessionStore, name: str) -> None:
-        before = arrange(store, ROWS[name])
-
-        after = granted(store.begin_close(CHAT, now=LATER, claim_until=LATER + WINDOW))
-
-        assert (after.state, after.end_reason) == (SessionState.CLOSING, EndReason.CLOSED)
-        assert (after.expires_at, after.claim_until) == (LATER, LATER + WINDOW)
-        assert (after.sandbox, after.claim_id, after.generation) == (
-            before.sandbox,
-            before.claim_id,
-            before.generation,
-        )
-        assert list(store.expired(now=LATER)) == [CHAT]
-
-    @pytest.mark.parametrize("name", sorted(ALLOWED["begin_expire"]))
-    def test_an_expiry_says_why_unless_another_reason_was_given_before(
-        self, store: SessionStore, name: str
-    ) -> None:
-        before = arrange(store, ROWS[name])
-
-        after = granted(store.begin_expire(CHAT, now=NOW, claim_until=NOW + WINDOW))
-
-        kept = before.state is SessionState.CLOSING
-        assert after.state is SessionState.CLOSING
-        assert after.end_reason == (before.end_reason if kept else EndReason.EXPIRED)
-        assert after.claim_until == NOW + WINDOW
-
-    def test_what_its_closer_left_is_taken_up_by_cleanup_also_in_the_middle_of_a_run(
-        self, store: SessionStore
-    ) -> None:
-        """A run may be leased for longer than its closer's window: nobody waits for it any more."""
-        arrange(store, closing(claim_until=NOW, run_until=NOW + timedelta(hours=1), end_reason=EndReason.CLOSED))
-
-        after = granted(store.begin_expire(CHAT, now=NOW, claim_until=NOW + WINDOW))
-
-        assert after.end_reason is EndReason.CLOSED
-
-    def test_of_16_closers_at_once_one_is_granted(self, store: SessionStore) -> None:
-        arrange(store, busy())
-
-        with ThreadPoolExecutor(16) as threads:
-            outcomes = list(threads.map(lambda _: WRITES["begin_close"](store), range(16)))
-
-        assert sum(isinstance(outcome, Granted) for outcome in outcomes) == 1
-
-    def test_the_end_leaves_a_row_that_knows_no_sandbox_and_is_in_no_index(self, store: SessionStore) -> None:
-        full = closing(hydrated={"f": "/f"}, predecessor_id="sbx0", end_reason=EndReason.EXPIRED, run_count=4)
-
-        row = arrange_closed(store, full)
-
-        assert row == replace(
-            full,
-            state=SessionState.CLOSED,
-            claim_until=None,
-            sandbox=None,
-            sandbox_until=None,
-            run_id=None,
-            run_until=None,
-            hydrated={},
-            predecessor_id=None,
-        )
-        assert list(store.live()) == []
-        assert list(store.expired(now=NOW + timedelta(days=365))) == []
-
-    # ── Finding what is due ─────────────────────────────────────────────────────────────────────────
-
-    def test_what_is_due_is_found_among_many_and_only_that(self, store: SessionStore) -> None:
-        due = [ChatKey("alice", f"due-{number}") for number in range(120)]
-        not_due = [ChatKey("bob", f"live-{number}") for number in range(40)]
-        moment = timedelta(milliseconds=1)
-        with ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda key: arrange(store, idle(key=key, expires_at=NOW)), due))
-            list(threads.map(lambda key: arrange(store, idle(key=key, expires_at=NOW + moment)), not_due))
-
-        assert Counter(store.expired(now=NOW)) == Counter(due)
-        assert Counter(store.live()) == Counter([*due, *not_due])
-
-    def test_sessions_in_every_state_but_closed_are_live(self, store: SessionStore) -> None:
-        for number, row in enumerate([creating(), busy(), idle(), closing()]):
-            arrange(store, replace(row, key=ChatKey("alice", f"chat-{number}")))
-        arrange_closed(store, closing(key=ChatKey("alice", "closed")))
-
-        assert Counter(key.chat_id for key in store.live()) == Counter(f"chat-{number}" for number in range(4))
+class TestInMemory(InMemory, SessionStoreContract):
+    pass
 
 
-class TestInMemory(SessionStoreContract):
-    @pytest.fixture
-    def store(self) -> SessionStore:
-        return MemorySessionStore()
+class TestOnMoto(OnMoto, SessionStoreContract):
+    pass
 
 
-class TestOnMoto(SessionStoreContract):
-    @pytest.fixture
-    def store(self, moto: Backend) -> SessionStore:
-        return DynamoSessionStore(moto.table)
-
-
-class TestOnMinistack(SessionStoreContract):
-    @pytest.fixture
-    def store(self, ministack: Backend) -> SessionStore:
-        return DynamoSessionStore(ministack.table)
-
-
-@pytest.mark.parametrize("emulator", ["moto", "ministack"])
-def test_what_is_due_is_found_on_every_page_of_an_index(emulator: str, request: pytest.FixtureRequest) -> None:
-    """A page of a query ends at 1 MB. Rows this large in one shard fill several."""
-    store = DynamoSessionStore(request.getfixturevalue(emulator).table)
-    files = {str(number): "/home/user/" + "x" * 1000 for number in range(300)}
-    keys = _chats_of_one_shard(6)
-    for key in keys:
-        arrange(store, idle(key=key, expires_at=NOW, hydrated=files, sandbox=sandbox("s")))
-
-    assert Counter(store.expired(now=NOW)) == Counter(keys)
-
-
-def _chats_of_one_shard(count: int) -> list[ChatKey]:
-    from sandkeeper.adapters.dynamodb.items import expiry_shard  # noqa: PLC0415 - the one case that looks inside
-
-    keys = [ChatKey("alice", f"chat-{number}") for number in range(count * 40)]
-    return [key for key in keys if expiry_shard(key) == expiry_shard(keys[0])][:count]
+class TestOnMinistack(OnMinistack, SessionStoreContract):
+    pass

@@ -1,57 +1,18 @@
 """The functions' handlers, called with the payloads in `events/`, against the emulators and real sandboxes."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from local.functions import Context, load
 from local.project import SAMPLE
 from sandkeeper.adapters.s3 import object_key
 from sandkeeper.model import ChatKey
 from sandkeeper.wiring import ApiWiring
+from tests.integration.conftest import body, event, invoke
 from tests.stack import RunningStack
 
-EVENTS = Path(__file__).parents[2] / "events"
 KEY = ChatKey("local", "handlers")
-
-
-def event(name: str) -> dict[str, Any]:
-    """Returns a payload."""
-    payload: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())
-    return payload
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setenv(name, value)
-        yield patch
-
-
-@pytest.fixture
-def environment(stack: RunningStack) -> Iterator[pytest.MonkeyPatch]:
-    """The environment of a function on the local stack."""
-    with _environment(stack.environment) as patch:
-        yield patch
-
-
-def invoke(function: str, payload: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a fresh instance of the function answers."""
-    answer: dict[str, Any] = load(function).handler(payload, Context(function))
-    return answer
-
-
-def body(reply: dict[str, Any]) -> dict[str, Any]:
-    """Returns the JSON of an API function's reply, which must be text."""
-    assert reply["isBase64Encoded"] is False
-    parsed: dict[str, Any] = json.loads(reply["body"])
-    return parsed
 
 
 @pytest.mark.usefixtures("environment")
@@ -97,7 +58,8 @@ def test_an_object_that_is_no_chats_file_is_left_alone() -> None:
 
 def test_cleanup_ends_what_has_expired_and_no_more(stack: RunningStack, environment: pytest.MonkeyPatch) -> None:
     invoke("api", event("execute"))
-    assert invoke("cleanup", event("cleanup"))["ended"] == 0
+    before = invoke("cleanup", event("cleanup"))
+    assert before["ended"] == 0
     table = ApiWiring().table
     row = json.loads(event("execute")["body"])["chatId"]
     table.client.update_item(
@@ -106,7 +68,10 @@ def test_cleanup_ends_what_has_expired_and_no_more(stack: RunningStack, environm
         UpdateExpression="SET expiresAt = :past",
         ExpressionAttributeValues={":past": {"N": "1"}},
     )
-    assert invoke("cleanup", event("cleanup")) == {"ended": 1, "skipped": 0, "failed": 0, "complete": True}
+    report = invoke("cleanup", event("cleanup"))
+    assert report.keys() == {"ended", "skipped", "orphans", "failed", "live", "complete"}
+    assert (report["ended"], report["skipped"], report["failed"], report["complete"]) == (1, 0, 0, True)
+    assert report["live"] < before["live"]
     again = body(invoke("api", event("execute")))
     assert again["session"]["status"] == "recreated"
     assert again["session"]["reason"] == "expired"

@@ -14,6 +14,9 @@ from sandkeeper.services.sessions import Sessions
 INTERRUPT_S = 10.0
 """How long code may take to react to being interrupted."""
 
+SIGNAL_EVERY_S = 1.0
+"""How long code has to end before it is signalled again: a signal too many disturbs whatever comes next."""
+
 RESTART_S = 25.0
 
 RESTART_COVER = timedelta(seconds=30)
@@ -80,11 +83,13 @@ class SessionControl:
         session = self.get(key).session
         run_id = session.run_id
         budget = Budget.of(INTERRUPT_S)
-        attempt = 0
+        attempt, signal_at_s = 0, budget.left_s()
         while _runs(session, run_id, self.sessions.clock()):
             assert session.sandbox is not None, "a session that runs code has a sandbox"  # noqa: S101
             try:
-                self.sessions.sandboxes.interrupt(session.sandbox)
+                if budget.left_s() <= signal_at_s:
+                    self.sessions.sandboxes.interrupt(session.sandbox)
+                    signal_at_s = budget.left_s() - SIGNAL_EVERY_S
             except SandboxGone:
                 return False
             # The call that runs the code has to see its end, too; and the code may not have begun when signalled.

@@ -119,6 +119,8 @@ class DynamoSessionStore:
     def note_sandbox(self, session: Session) -> bool:
         """See `SessionStore.note_sandbox`."""
         values = items.sandbox_values(session)
+        if session.sandbox is None:
+            values = {"pausesAt": values["pausesAt"]}
         known = {name: value for name, value in values.items() if value is not None}
         update = "SET " + ", ".join(f"{name} = :{name}" for name in known)
         unknown = [name for name in values if name not in known]

@@ -1,0 +1,98 @@
+"""What the suites of `SandboxProvider` share: what to ask for, and the providers they run on."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
+from sandkeeper.adapters.memory import MemorySandboxProvider
+from sandkeeper.model import RunOutcome, SandboxRef, Stream
+from sandkeeper.ports import SandboxProvider, SandboxSpec
+from tests.sandbox_server import Server
+
+TEN_SECONDS = timedelta(seconds=10)
+FIVE_MINUTES = timedelta(minutes=5)
+MARK = {"app": "sandkeeper", "stack": "contract"}
+
+Pause = Callable[[SandboxRef], None]
+"""Pauses a sandbox as its deadline would."""
+
+
+def spec(
+    key: str | None = None,
+    *,
+    lifetime: timedelta = FIVE_MINUTES,
+    pauses: bool = True,
+    metadata: Mapping[str, str] = MARK,
+) -> SandboxSpec:
+    """Returns what asks for a sandbox: for a new one, unless the key has been used."""
+    return SandboxSpec(
+        idempotency_key=key or f"contract-{uuid4()}", lifetime=lifetime, pauses=pauses, metadata=metadata
+    )
+
+
+def create(provider: SandboxProvider, asked: SandboxSpec | None = None) -> SandboxRef:
+    """Returns a sandbox."""
+    return provider.create(asked or spec(), within=TEN_SECONDS)
+
+
+def printed(outcome: RunOutcome) -> str:
+    """Returns what a run wrote to stdout."""
+    return "".join(
+        output.text for output in outcome.outputs if isinstance(output, Stream) and output.name == "stdout"
+    )
+
+
+def local(server: Server) -> SandboxProvider:
+    """Returns the adapter to E2B, led to the local sandbox server."""
+    account = E2BAccount(
+        api_key="e2b_" + "0" * 40,
+        template="code-interpreter-v1",
+        api_url=server.url,
+        sandbox_url=server.url,
+    )
+    return E2BSandboxProvider(lambda: account)
+
+
+class InMemory:
+    """A suite's provider: in memory."""
+
+    @pytest.fixture
+    def provider(self) -> MemorySandboxProvider:
+        """A provider that has no sandbox yet."""
+        return MemorySandboxProvider()
+
+    @pytest.fixture
+    def live(self, provider: MemorySandboxProvider) -> SandboxRef:
+        """A running sandbox."""
+        return create(provider)
+
+    @pytest.fixture
+    def pause(self, provider: MemorySandboxProvider) -> Pause:
+        """See `Pause`."""
+        return lambda sandbox: provider.paused.add(sandbox.sandbox_id)
+
+
+class OnTheLocalServer:
+    """A suite's provider: the local sandbox server, through E2B's SDK, with real kernels."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def provider(cls, sandbox_server: Server) -> SandboxProvider:
+        """The one provider of all tests of a class."""
+        return local(sandbox_server)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def live(cls, provider: SandboxProvider) -> Iterator[SandboxRef]:
+        """A running sandbox that all tests of a class share."""
+        made = create(provider)
+        yield made
+        provider.kill(made.sandbox_id)
+
+    @pytest.fixture
+    def pause(self, sandboxes: Server) -> Pause:
+        """See `Pause`."""
+        return lambda sandbox: sandboxes.plan("pause", sandbox_id=sandbox.sandbox_id)

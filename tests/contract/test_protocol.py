@@ -1,0 +1,314 @@
+"""The promise of the session protocol, under random interleavings of everything that can happen.
+
+A chat has at most one sandbox in use, callers always learn when state was lost, and nothing is left running that
+nobody can reach. Real services take turns between any two of their calls, clocks differ, processes die anywhere,
+calls fail before or after they have taken effect, sandboxes vanish and pause, rows are damaged.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import product
+from typing import Any, Literal, get_args
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from sandkeeper.adapters.dynamodb import DynamoSessionStore, DynamoSweepStore, Table, items
+from sandkeeper.adapters.memory import MemorySessionStore, MemorySweepStore
+from sandkeeper.model import ChatKey, EndReason, SessionState
+from sandkeeper.services.budget import Budget
+from tests.contract.conftest import Backend
+from tests.interleaved import Process, When
+from tests.protocol import CHATS, SKEW, Damage, Rows, Stage
+
+MOST_PROCESSES = 4
+"""No more begin while so many have not ended."""
+NO_TIME = timedelta(0)
+
+Deed = Literal["run", "run or give up", "run long", "close", "restart", "clean up", "clean up everything"]
+Misfortune = Literal["vanished", "paused"] | Damage
+
+DEEDS: Sequence[Deed] = (
+    *("run", "run", "run", "run or give up", "run long", "run long"),
+    *("close", "close", "restart", "clean up", "clean up", "clean up everything"),
+)
+MISFORTUNES: Sequence[Misfortune] = (*("vanished",) * 5, *("paused",) * 5, "old", "garbage", "nothing left")
+
+HOLDS = (
+    *("begin", "create", "point", "activate", "running", "running", "running", "release"),
+    *("begin_close", "begin_expire", "kill", "end", "restart_kernel", None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Racer:
+    """Who does what, and where in the middle of it others get their turn."""
+
+    deed: Deed
+    skew: timedelta
+    holds_before: str | None
+    then_pass: timedelta
+
+
+chats = st.sampled_from([CHATS[0], CHATS[0], CHATS[0], CHATS[1]])
+skews = st.sampled_from([NO_TIME, SKEW, -SKEW])
+deeds = st.tuples(st.sampled_from(DEEDS), skews)
+gaps = st.sampled_from([timedelta(seconds=s) for s in (0, 0, 0, 13, 17, 17, 1900)])
+racers = st.builds(
+    Racer, st.sampled_from((*DEEDS, "run", "run", "run", "run long")), skews, st.sampled_from(HOLDS), gaps
+)
+misfortunes = st.sampled_from(MISFORTUNES)
+steps = st.sampled_from([timedelta(seconds=s) for s in (1, 6, 11, 16, 21, 61, 330, 1900)])
+whens = st.sampled_from(["before", "after"])
+numbers = st.integers(0, MOST_PROCESSES - 1)
+turns = st.integers(0, 2 * MOST_PROCESSES - 1)
+has_room = precondition(lambda machine: len(machine.stage.living) < MOST_PROCESSES)
+has_processes = precondition(lambda machine: bool(machine.stage.living))
+
+
+class InMemory:
+    """Rows in memory. What cannot be read there is a session that says so."""
+
+    def __init__(self) -> None:
+        self.store, self.sweeps = MemorySessionStore(), MemorySweepStore()
+
+    def damage(self, key: ChatKey, how: Damage) -> None:
+        """See `Rows.damage`."""
+        row = self.store.read(key)
+        if row is None:
+            return
+        if how == "old":
+            self.store.begin(replace(row, pauses_at=None, last_used_at=row.expires_at), seen=row)
+            return
+        sandbox_id = row.sandbox.sandbox_id if row.sandbox and how == "garbage" else None
+        broken = replace(
+            row,
+            state=SessionState.CLOSED,
+            generation=1,
+            sandbox=None,
+            predecessor_id=sandbox_id,
+            end_reason=EndReason.SANDBOX_LOST,
+            unreadable=True,
+        )
+        self.store.begin(broken, seen=row)
+
+
+class InDynamo:
+    """Rows in a table of an emulator."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.store, self.sweeps = DynamoSessionStore(table), DynamoSweepStore(table)
+
+    def damage(self, key: ChatKey, how: Damage) -> None:
+        """See `Rows.damage`."""
+        where = items.row_key(key, items.SESSION)
+        row = self._table.get(where)
+        if row is None:
+            return
+        match how:
+            case "old":
+                kept = {name: value for name, value in row.items() if name not in ("pausesAt", "createdAt")}
+                self._table.put(kept)
+            case "garbage":
+                self._table.put(row | items.pack({"generation": "seven"}))
+            case "nothing left":
+                self._table.put(where | items.pack({"state": "none of ours"}))
+
+
+def begin(stage: Stage, chat: ChatKey, deed: Deed, skew: timedelta = NO_TIME) -> Process:
+    """Starts whoever does the deed; who gets as far as its first call."""
+    match deed:
+        case "close":
+            return stage.close(chat, skew)
+        case "restart":
+            return stage.restart(chat, skew)
+        case "clean up" | "clean up everything":
+            return stage.cleanup(skew, everything=deed == "clean up everything")
+        case "run" | "run or give up" | "run long":
+            limit = timedelta(seconds=25 if deed == "run long" else 1)
+            return stage.call(chat, skew, limit, "reject" if deed == "run or give up" else "wait")
+
+
+def stage_time(stage: Stage) -> Any:
+    """Returns a patch by which calls' budgets run by the stage's time."""
+    return mock.patch.object(Budget, "of", stage.budget)
+
+
+class Protocol(RuleBasedStateMachine):
+    """What may happen, in any order."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__()
+        self.stage = Stage(rows)
+        self._time = stage_time(self.stage)
+        self._time.start()
+
+    @has_room
+    @rule(chat=chats, racers=st.lists(racers, min_size=3, max_size=3), order=st.permutations(range(3)))
+    def race(self, chat: ChatKey, racers: Sequence[Racer], order: Sequence[int]) -> None:
+        """Some begin, one after the other, each to stand still in the middle; then they go on in another order."""
+        begun = []
+        for racer in racers:
+            begun.append(begin(self.stage, chat, racer.deed, racer.skew))
+            self.stage.finish(begun[-1], until=racer.holds_before)
+            self.stage.time_passes(racer.then_pass)
+        for number in order:
+            self.stage.finish(begun[number])
+
+    @has_room
+    @rule(chat=chats, deed=deeds)
+    def begin(self, chat: ChatKey, deed: tuple[Deed, timedelta]) -> None:
+        """A caller or a cleanup begins, and gets as far as its first call."""
+        begin(self.stage, chat, *deed)
+
+    @rule(chat=chats, deed=deeds)
+    def do(self, chat: ChatKey, deed: tuple[Deed, timedelta]) -> None:
+        """A caller or a cleanup does all its work, unless it has to wait for others."""
+        self.stage.finish(begin(self.stage, chat, *deed))
+
+    @has_processes
+    @rule(turns=st.lists(turns, min_size=1, max_size=25))
+    def go_on(self, turns: Sequence[int]) -> None:
+        """Whoever's turn it is goes on by one call."""
+        for turn in turns:
+            if self.stage.living:
+                which, choice = turn % MOST_PROCESSES, turn // MOST_PROCESSES
+                self._process(which).step(choice)
+                self.stage.bury()
+
+    @has_processes
+    @rule(which=numbers)
+    def finish(self, which: int) -> None:
+        """A process goes on to its end."""
+        self.stage.finish(self._process(which))
+
+    @has_processes
+    @rule(which=numbers)
+    def crash(self, which: int) -> None:
+        """A process dies."""
+        self._process(which).kill()
+        self.stage.bury()
+
+    @has_processes
+    @rule(turn=turns, when=whens)
+    def fail(self, turn: int, when: When) -> None:
+        """A process goes on with a call that fails, and may have taken effect."""
+        process = self._process(turn % MOST_PROCESSES)
+        process.fails = when
+        process.step(turn // MOST_PROCESSES)
+        self.stage.bury()
+
+    @rule(step=steps)
+    def time_passes(self, step: timedelta) -> None:
+        """Time passes."""
+        self.stage.time_passes(step)
+
+    @rule(chat=chats, misfortune=misfortunes)
+    def suffer(self, chat: ChatKey, misfortune: Misfortune) -> None:
+        """A sandbox vanishes or is paused; or an older version, or somebody's hand, writes a row."""
+        match misfortune:
+            case "vanished":
+                self.stage.lose(chat)
+            case "paused":
+                self.stage.pause(chat)
+            case damage:
+                self.stage.damage(chat, damage)
+
+    def _process(self, which: int) -> Process:
+        return self.stage.living[which % len(self.stage.living)][0]
+
+    @invariant()
+    def nothing_has_gone_wrong(self) -> None:
+        """Whatever has happened so far was right."""
+        assert not self.stage.judge.looks(), self.stage.judge.complaints
+
+    def teardown(self) -> None:
+        """All processes die. Then every chat can be used again, and in the end nothing is left."""
+        try:
+            assert not self.stage.come_to_rest(), self.stage.judge.complaints
+        finally:
+            self._time.stop()
+
+
+def prove(make_rows: Callable[[], Any], examples: int) -> None:
+    """Fails with the shortest story found in which the promise is broken; the same stories are tried each time."""
+    machine: Any = lambda: Protocol(make_rows())  # noqa: E731 - a class is asked for, and called without arguments
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            print_blob=True,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=[*HealthCheck],
+        ),
+    )
+
+
+Start = Literal["nothing", "live", "lost", "expired"]
+DUELLISTS: Sequence[Deed] = ("run", "close", "restart", "clean up", "clean up everything")
+
+
+def started(start: Start) -> Stage:
+    """Returns a stage on which the first chat's session is so."""
+    stage = Stage(InMemory())
+    if start == "nothing":
+        return stage
+    with stage_time(stage):
+        stage.finish(begin(stage, CHATS[0], "run"))
+    if start == "lost":
+        stage.lose(CHATS[0])
+    if start == "expired":
+        stage.time_passes(timedelta(seconds=1900))
+    return stage
+
+
+def calls_of(start: Start, deed: Deed) -> int:
+    """Returns how many calls the deed takes when nobody disturbs it."""
+    stage = started(start)
+    with stage_time(stage):
+        process = begin(stage, CHATS[0], deed)
+        calls = 0
+        while not process.ended:
+            process.go_on()
+            calls += 1
+    return calls
+
+
+@pytest.mark.parametrize("start", get_args(Start))
+@pytest.mark.parametrize("first", DUELLISTS)
+def test_whoever_is_overtaken_anywhere_does_no_harm(start: Start, first: Deed) -> None:
+    """One stands still before one of its calls; others begin, the second of them stops too; then all go on."""
+    holds = ("running", "kill", None)
+    for calls, gap, second, hold in product(range(calls_of(start, first)), (0, 17), DUELLISTS, holds):
+        stage = started(start)
+        with stage_time(stage):
+            overtaken = begin(stage, CHATS[0], first)
+            for _ in range(calls):
+                overtaken.go_on()
+            stage.time_passes(timedelta(seconds=gap))
+            others = [begin(stage, CHATS[0], second)]
+            stage.finish(others[0], until=hold)
+            others.append(begin(stage, CHATS[0], "run"))
+            stage.finish(others[1], until="running")
+            for process in (overtaken, *others):
+                stage.finish(process)
+            assert not stage.come_to_rest(), (start, first, calls, gap, second, hold, stage.judge.complaints)
+
+
+def test_the_protocol_keeps_its_promise_in_memory() -> None:
+    prove(InMemory, examples=300)
+
+
+@pytest.mark.parametrize("emulator", ["moto"])
+def test_the_protocol_keeps_its_promise_in_dynamodb(emulator: str, request: pytest.FixtureRequest) -> None:
+    backend: Backend = request.getfixturevalue(emulator)
+    prove(lambda: InDynamo(backend.table), examples=5)

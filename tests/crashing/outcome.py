@@ -1,0 +1,82 @@
+"""What is known of a call of the service, whether it came to its end or died on the way."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a worker has told of what it did, and how it ended."""
+
+    do: str
+    events: tuple[dict[str, Any], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Returns its exit status; that of a signal is negative."""
+        return int(self._last("exit"))
+
+    @property
+    def reply(self) -> dict[str, Any] | None:
+        """Returns what the caller has got: the API's answer to an execution."""
+        reply: dict[str, Any] | None = self._last("reply")
+        return reply
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """Returns what a cleanup has reported."""
+        report: dict[str, Any] | None = self._last("report")
+        return report
+
+    @property
+    def calls(self) -> list[str]:
+        """Returns the I/O calls, as `store.claim#1`, in the order in which they began."""
+        return [event["begun"] for event in self.events if "begun" in event]
+
+    @property
+    def moments(self) -> list[str]:
+        """Returns the moments at which the worker may die: right before and right after each of its I/O calls.
+
+        Right before a call is right after the one before it, where one thread makes both and nothing goes on beside
+        them. Of one call made many times over, the first and the last time stand for all.
+        """
+        alone = self._alone()
+        times = Counter(call.split("#")[0] for call in self.calls)
+        return [
+            f"{side} {call}"
+            for previous, call in pairwise(["", *self.calls])
+            if call.endswith(("#1", f"#{times[call.split('#')[0]]}"))
+            for side in (["after"] if {previous, call} <= alone else ["before", "after"])
+        ]
+
+    def _alone(self) -> set[str]:
+        """Returns the calls of the main thread beside which there were no others."""
+        alone, under_way = set[str](), set[str]()
+        for event in self.events:
+            if "begun" in event:
+                under_way.add(event["begun"])
+                alone = alone - under_way if len(under_way) > 1 or not event["main"] else alone | under_way
+            under_way.discard(event.get("ended", ""))
+        return alone
+
+    @property
+    def done(self) -> set[str]:
+        """Returns the I/O calls that have succeeded."""
+        return {event["ended"] for event in self.events if "ended" in event and not event["failed"]}
+
+    def sandboxes(self, method: str) -> set[str]:
+        """Returns the ids of the sandboxes for which calls of this method have succeeded."""
+        return {
+            event["sandbox"]
+            for event in self.events
+            if event.get("begun") in self.done and event["begun"].startswith(f"{method}#")
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(map(json.dumps, self.events))
+
+    def _last(self, kind: str) -> Any:
+        return next((event[kind] for event in reversed(self.events) if kind in event), None)

@@ -1,0 +1,129 @@
+"""Workers die right before or after any of their I/O calls: who comes next can go on, and is told the truth.
+
+Every scenario is first gone through once to find its I/O calls; then it is repeated for each of them, and a real
+process gets SIGKILL there.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import pytest
+
+from tests.crashing.chat import Chat
+from tests.crashing.outcome import Outcome
+from tests.crashing.scenarios import SCENARIOS, Scenario
+from tests.crashing.service import Service, running_service
+from tests.stack import RunningStack
+
+TICK_S = 300
+LONG_AFTER_S = 2 * 3600
+
+KNOWN = {
+    "catalog.of_chat",
+    "contents.read",
+    "sandboxes.connect",
+    "sandboxes.create",
+    "sandboxes.extend",
+    "sandboxes.kill",
+    "sandboxes.page",
+    "sandboxes.run",
+    "sandboxes.write_file",
+    "store.activate",
+    "store.begin",
+    "store.begin_close",
+    "store.begin_expire",
+    "store.claim",
+    "store.claimants",
+    "store.end",
+    "store.expired",
+    "store.live",
+    "store.note_sandbox",
+    "store.owned",
+    "store.point",
+    "store.release",
+    "sweeps.read",
+    "sweeps.write",
+}
+
+
+@pytest.fixture(scope="module")
+def service(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Workers of the service that may die."""
+    with running_service(stack, tmp_path_factory.mktemp("crashing")) as running:
+        yield running
+
+
+FirstTime = Callable[[Scenario], Outcome]
+
+
+@pytest.fixture(scope="module")
+def first_time(service: Service) -> FirstTime:
+    """Tells what came of a scenario in which nobody died."""
+
+    @cache
+    def of(scenario: Scenario) -> Outcome:
+        chat = Chat(service)
+        try:
+            scenario.before(chat)
+            return chat.act(scenario.do, scenario.at_s)
+        finally:
+            chat.remove()
+
+    return of
+
+
+def a_caller_comes(chat: Chat, at_s: float) -> None:
+    """The next caller need not wait; cleanup then leaves the chat's own sandbox alone, until it has expired."""
+    own = chat.call(at_s)
+    chat.clean_up(at_s + TICK_S)
+    assert chat.alive() == [own]
+    chat.clean_up(at_s + LONG_AFTER_S)
+    assert chat.alive() == []
+
+
+def a_tick_comes_first(chat: Chat, at_s: float) -> None:
+    """Cleanup comes before the next caller, and the session has not expired by then."""
+    chat.clean_up(at_s + TICK_S)
+    own = chat.call(at_s + TICK_S)
+    chat.clean_up(at_s + 2 * TICK_S)
+    assert chat.alive() == [own]
+
+
+def nobody_comes(chat: Chat, at_s: float) -> None:
+    """Cleanup ends all that is left, and the chat can begin anew."""
+    chat.clean_up(at_s + LONG_AFTER_S)
+    assert chat.alive() == []
+    own = chat.call(at_s + LONG_AFTER_S)
+    assert chat.alive() == [own]
+
+
+ENDINGS = [
+    pytest.param(scenario, then, id=f"{scenario}-{then.__name__}")
+    for scenario in SCENARIOS
+    for then in (a_caller_comes, a_tick_comes_first, nobody_comes)
+    if scenario.creates or then is not a_tick_comes_first
+]
+
+
+@pytest.mark.parametrize(("scenario", "then"), ENDINGS)
+def test_nothing_is_lost_or_left_behind_when_a_worker_dies(
+    service: Service,
+    first_time: FirstTime,
+    scenario: Scenario,
+    then: Callable[[Chat, float], None],
+    subtests: pytest.Subtests,
+) -> None:
+    for moment in first_time(scenario).moments:
+        with subtests.test(f"{scenario}: dies {moment}, then {then.__name__}"):
+            chat = Chat(service)
+            try:
+                scenario.before(chat)
+                chat.die(scenario.do, scenario.at_s, moment)
+                then(chat, scenario.at_s + scenario.blocks_s)
+            finally:
+                chat.remove()
+
+
+def test_all_kinds_of_calls_are_died_at(first_time: FirstTime) -> None:
+    found = {call.split("#")[0] for scenario in SCENARIOS for call in first_time(scenario).calls}
+    assert found >= KNOWN
