@@ -132,7 +132,7 @@ class Chat:
         before, restarted = self.truth.restarted, await self._send_restart()
         answer = await running
         self.truth.restarted = _surer(before, "maybe" if restarted != "no" else "no")
-        told = self._judge(run_id, answer, ends={"ok", "cancelled", "user_code", "sandbox_lost"})
+        told = self._judge(run_id, answer, ends={"ok", "cancelled", "kernel_died", "sandbox_lost"})
         if restarted != "no":
             # It may have come before this run, which then was told of it, or after it had shown what it found.
             self.truth.restarted = (

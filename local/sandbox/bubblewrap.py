@@ -101,6 +101,7 @@ class Bubblewrap:
             *self._python(),
             *("--remount-ro", "/", "--chdir", _HOME, "--clearenv"),
             *_setenv(self.runtime.environment(python, "/opt/site", _HOME, "/opt/sandkeeper")),
+            *_setenv({} if network else {"PIP_RETRIES": "0"}),  # there is nothing to wait for
             *agent_command(str(python), _RUN, _HOME, self.preload, network=network),
         ]
 

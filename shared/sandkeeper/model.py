@@ -284,6 +284,8 @@ class RunEnd(StrEnum):
     """At its limit: the kernel was interrupted and keeps its variables."""
     SANDBOX_LOST = "sandbox_lost"
     """The connection broke while code was running: how far it came is unknown."""
+    KERNEL_DIED = "kernel_died"
+    """The kernel ended under the code, or was restarted: variables are gone, files are there."""
 
 
 @dataclass(frozen=True, slots=True)

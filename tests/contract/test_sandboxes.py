@@ -9,7 +9,7 @@ import pytest
 from e2b_code_interpreter import Sandbox
 
 from sandkeeper.adapters.memory import MemorySandboxProvider
-from sandkeeper.model import Display, Raised, RunEnd, SandboxRef, Stream
+from sandkeeper.model import Display, Raised, RunEnd, RunOutcome, SandboxRef, Stream
 from sandkeeper.outputs import CHART
 from sandkeeper.ports import SandboxGone, SandboxProvider
 from tests.contract.sandboxes import (
@@ -282,13 +282,13 @@ class TestOnTheLocalServer(OnTheLocalServer, SandboxProviderContract):
 
         assert outcome.outputs == [Stream("stdout", "new\n")]
 
-    def test_a_kernel_that_dies_is_told_as_what_was_raised(
+    def test_a_kernel_that_dies_ends_the_run_and_starts_again(
         self, provider: SandboxProvider, live: SandboxRef
     ) -> None:
-        outcome = provider.run(live, "import os\nos._exit(1)", timeout=TEN_SECONDS)
+        code = "import os, time; print('half'); time.sleep(1); os._exit(1)"
+        outcome = provider.run(live, code, timeout=TEN_SECONDS)
 
-        assert outcome.end is RunEnd.FINISHED
-        assert isinstance(outcome.outputs[-1], Raised)
+        assert outcome == RunOutcome([Stream("stdout", "half\n")], RunEnd.KERNEL_DIED)
         assert provider.run(live, "1", timeout=TEN_SECONDS).end is RunEnd.FINISHED
 
     # ── Paused, interrupted, restarted: what stays ──────────────────────────────────────────────────
@@ -359,6 +359,6 @@ class TestOnTheLocalServer(OnTheLocalServer, SandboxProviderContract):
             provider.restart_kernel(live)
             outcome = running.result()
 
-        assert outcome.end in (RunEnd.FINISHED, RunEnd.SANDBOX_LOST)
+        assert outcome == RunOutcome([], RunEnd.KERNEL_DIED)
         code = "print('w' in globals(), open('running').read())"
         assert printed(provider.run(live, code, timeout=TEN_SECONDS)) == "False x\n"

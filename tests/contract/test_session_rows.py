@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sandkeeper.adapters.dynamodb import Table
-from sandkeeper.adapters.dynamodb.items import session_item, typed
+from sandkeeper.adapters.dynamodb.items import claim_key, session_item, typed
 from sandkeeper.model import ChatKey, EndReason, Session, SessionState
 from sandkeeper.ports import Granted, Refused, SessionStore
 from tests.contract.sessions import (
@@ -117,6 +117,17 @@ class SessionRowContract:
         assert granted(claim(store)).run_count == 1
 
     # ── Rows that are none ──────────────────────────────────────────────────────────────────────────
+
+    @pytest.mark.parametrize(
+        "chat", [MISSING, 7, None, ["CHAT#alice#chat-1"]], ids=["none", "number", "null", "list"]
+    )
+    def test_a_claim_without_its_chat_leads_nowhere(self, store: SessionStore, table: Table, chat: Any) -> None:
+        row = busy()
+        store.begin(row, seen=None)
+        broken = claim_key(row.claim_id) | ({} if chat is MISSING else typed({"chat": chat}))
+        table.client.put_item(TableName=table.name, Item=broken)
+
+        assert store.claimants([row.claim_id]) == {}
 
     @pytest.mark.parametrize("name", BROKEN)
     def test_what_can_be_made_of_a_broken_row_is_its_chat_and_the_sandbox_to_end(

@@ -225,9 +225,22 @@ def test_a_restart_ends_what_runs_and_the_next_call_is_told(chat: Chat, e2b: Ser
         wait_for(e2b, sandbox_id, "begun")
         assert chat.client.post(f"{chat.url}/session/restart").status_code == 204
         ended = running.result()
-    assert ended["success"] is False
+    assert ended["errorDetail"]["kind"] == "kernel_died"
     after = chat.run("'x' in globals()")
     assert (after["session"], texts(after)) == (RESTARTED, ["False"])
+
+
+def test_a_kernel_that_the_code_ends_is_told_at_once_and_to_the_next_call(chat: Chat) -> None:
+    chat.run("x = 1")
+
+    # A kernel that ends takes along what it has not sent yet.
+    code = "open('kept', 'w').write('content'); print('half'); import os, time; time.sleep(1); os._exit(3)"
+    died = chat.run(code)
+
+    assert (died["errorDetail"]["kind"], texts(died)) == ("kernel_died", ["half\n"])
+    after = chat.run("print('x' in globals(), open('kept').read())")
+    assert (after["session"], texts(after)) == (RESTARTED, ["False content\n"])
+    assert chat.run("1")["session"] == REUSED
 
 
 # ── Packages ────────────────────────────────────────────────────────────────────────────────────────────

@@ -135,6 +135,45 @@ def test_a_sandbox_is_asked_for_once_before_it_is_replaced(world: World, idle_fo
     assert world.calls().count("sandboxes.connect") == 1
 
 
+def test_a_sandbox_that_pauses_again_before_the_code_starts_is_resumed_again(world: World, ran: list[str]) -> None:
+    world.run("a")
+    world.pause_sandbox()
+    _pause_again_after_connecting(world, times=2)
+
+    assert told(world.run("b")) == ("resumed", 1, None)
+    assert world.taps["sandboxes"].calls.count("connect") == 3
+    assert ran == ["sbx1: a", "sbx1: b"]
+
+
+def test_a_sandbox_that_never_stays_awake_keeps_its_state_and_the_session_is_free(
+    world: World, ran: list[str]
+) -> None:
+    world.run("a")
+    world.pause_sandbox()
+    _pause_again_after_connecting(world, times=100)
+
+    with pytest.raises(SandboxUnavailable, match="cannot be reached"):
+        world.run("b")
+
+    world.assert_free()
+    assert list(world.sandboxes.alive) == ["sbx1"]
+    world.taps["sandboxes"].instead.clear()
+    assert told(world.run("c")) == ("resumed", 1, None)
+    assert ran == ["sbx1: a", "sbx1: c"]
+
+
+def _pause_again_after_connecting(world: World, *, times: int) -> None:
+    left = iter(range(times))
+
+    def connect(sandbox_id: str, *_: Any, **__: Any) -> SandboxRef:
+        ref = world.sandboxes.connect(sandbox_id, MINUTE, within=MINUTE)
+        if next(left, None) is not None:
+            world.pause_sandbox()
+        return ref
+
+    world.taps["sandboxes"].instead["connect"] = connect
+
+
 def test_a_sandbox_that_vanishes_once_it_was_resumed_is_replaced(world: World, ran: list[str]) -> None:
     world.run("a")
     world.pause_sandbox()
@@ -210,6 +249,23 @@ def test_a_run_that_was_cut_off_is_not_repeated_and_its_session_is_free(world: W
     assert reply.outcome.end is RunEnd.SANDBOX_LOST
     assert world.calls().count("sandboxes.run") == 1
     world.assert_free()
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "the store fails"])
+def test_a_kernel_that_died_under_the_code_is_told_to_the_next_call(world: World, noted: bool) -> None:
+    world.run()
+    world.sandboxes.program = lambda _, __: RunOutcome([Stream("stdout", "half")], RunEnd.KERNEL_DIED)
+    if not noted:
+        world.taps["store"].fail("note_restart", StoreUnavailable("throttled"))
+
+    reply = world.run()
+
+    assert reply.outcome == RunOutcome([Stream("stdout", "half")], RunEnd.KERNEL_DIED)
+    assert ("session.restart_not_noted" in world.events()) is not noted
+    world.assert_free()
+    world.sandboxes.program = lambda _, __: RunOutcome([], RunEnd.FINISHED)
+    assert told(world.run()) == ("reused", 1, EndReason.RESTARTED if noted else None)
+    assert told(world.run()) == ("reused", 1, None)
 
 
 @pytest.mark.parametrize(

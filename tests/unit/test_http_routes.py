@@ -90,7 +90,12 @@ def test_a_program_that_raises_is_a_result(world: World, client: TestClient) -> 
 
 
 @pytest.mark.parametrize(
-    ("end", "kind", "retryable"), [(RunEnd.TIMEOUT, "timeout", False), (RunEnd.SANDBOX_LOST, "sandbox_lost", True)]
+    ("end", "kind", "retryable"),
+    [
+        (RunEnd.TIMEOUT, "timeout", False),
+        (RunEnd.SANDBOX_LOST, "sandbox_lost", True),
+        (RunEnd.KERNEL_DIED, "kernel_died", False),
+    ],
 )
 def test_a_run_that_did_not_finish_tells_why_and_gives_what_there_was(
     world: World, client: TestClient, end: RunEnd, kind: str, retryable: bool

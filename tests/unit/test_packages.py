@@ -182,11 +182,12 @@ def test_nothing_of_it_stays_in_the_users_namespace(world: World, kernel: Kernel
     [
         (RunOutcome([], RunEnd.TIMEOUT), r"not done after 25 s .* fewer at once"),
         (RunOutcome([], RunEnd.SANDBOX_LOST), r"connection to the sandbox broke .* ask again"),
+        (RunOutcome([], RunEnd.KERNEL_DIED), r"kernel ended .* ask again"),
         (RunOutcome([Stream("stdout", "?")], RunEnd.FINISHED), r"report is missing; restart the session"),
         (RunOutcome([Display({"text/plain": "{}"})], RunEnd.FINISHED), r"report is missing; restart the session"),
         (RunOutcome([Raised("KeyboardInterrupt", "", "…")], RunEnd.FINISHED), r"^KeyboardInterrupt: $"),
     ],
-    ids=["timeout", "lost", "silence", "another display", "interrupted"],
+    ids=["timeout", "lost", "died", "silence", "another display", "interrupted"],
 )
 def test_where_pip_could_not_tell_the_reply_says_why(world: World, outcome: RunOutcome, error: str) -> None:
     world.sandboxes.program = lambda _, __: outcome

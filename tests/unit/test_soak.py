@@ -241,7 +241,9 @@ def complaints(
             )
             await chat.run()
 
-    asyncio.run(live())
+    # Not `asyncio.run`, which lets go of the thread's own loop, unclosed.
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        loop.run_until_complete(live())
     return [violation.what for violation in tally.violations]
 
 

@@ -59,6 +59,9 @@ DEFAULT_CONTEXT = "default"
 """The interpreter's own name for the kernel that code without a context runs in. Its other id leads to the same
 kernel, but a restart by it leaves the interpreter listening to the kernel that was."""
 
+KERNEL_LOST = "ContextRestarting"
+"""The interpreter's own error for a run whose kernel ended or was restarted."""
+
 INTERRUPT = (
     "for process in /proc/[0-9]*; do"
     " if grep -qs '[i]pykernel_launcher' $process/cmdline; then kill -INT ${process#/proc/}; fi; done; true"
@@ -208,6 +211,8 @@ class E2BSandboxProvider:
             end = _end_of(error)
         except ValueError:  # a line of output that was cut in the middle, where the connection broke
             end = RunEnd.SANDBOX_LOST
+        if outputs and _tells_of_lost_kernel(outputs[-1]):
+            return RunOutcome(outputs[:-1], RunEnd.KERNEL_DIED)
         return RunOutcome(outputs, end)
 
     def interrupt(self, sandbox: SandboxRef) -> None:
@@ -309,6 +314,11 @@ def _seconds(duration: timedelta) -> int:
 
 def _stream(message: OutputMessage) -> Stream:
     return Stream("stderr" if message.error else "stdout", message.line)
+
+
+def _tells_of_lost_kernel(output: Output) -> bool:
+    """Returns whether the interpreter itself speaks. A program's own exception has a traceback."""
+    return isinstance(output, Raised) and output.name == KERNEL_LOST and not output.traceback
 
 
 def _raised(error: ExecutionError) -> Raised:

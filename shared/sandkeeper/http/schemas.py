@@ -86,7 +86,7 @@ class ResultSchema(Wire):
 class ErrorDetail(Wire):
     """Why the code did not succeed."""
 
-    kind: Literal["user_code", "timeout", "cancelled", "sandbox_lost"]
+    kind: Literal["user_code", "timeout", "cancelled", "sandbox_lost", "kernel_died"]
     name: str
     value: str
     traceback: str | None
@@ -187,6 +187,15 @@ def _error_detail(reply: RunReply) -> ErrorDetail | None:
                 traceback=None,
                 retryable=True,
                 hint="How far the code came is unknown. The next call tells whether variables were lost.",
+            )
+        case RunEnd.KERNEL_DIED:
+            return ErrorDetail(
+                kind="kernel_died",
+                name="KernelDied",
+                value="the Python process ended while the code was running",
+                traceback=None,
+                retryable=False,
+                hint="Variables are lost, files are still there. Using too much memory is a common cause.",
             )
         case RunEnd.FINISHED:
             raised = next((output for output in reply.outcome.outputs if isinstance(output, Raised)), None)

@@ -13,6 +13,7 @@ Code is never run twice. What is tried again is what surely has not started: see
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from sandkeeper.model import (
     EndReason,
     FileRecord,
     NewId,
+    RunEnd,
     RunOutcome,
     SandboxRef,
     Session,
@@ -33,13 +35,16 @@ from sandkeeper.model import (
 from sandkeeper.ports import Journal, SandboxGone, SandboxProvider
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.hydrate import Hydrate
-from sandkeeper.services.sessions import OnBusy, Sessions
+from sandkeeper.services.sessions import OnBusy, Sessions, sandbox_of
 
 CALL_BUDGET_S = 28.0
 """Every call answers within this time: the gateway gives up at 30 s."""
 
 INLINE_LIMIT = timedelta(seconds=25)
 """The longest run that fits into one call."""
+
+RECONNECTS = 3
+"""How often a call reconnects to one sandbox that says it is running but does not run code."""
 
 MARGIN_S = 1.0
 """What a run leaves of the call's budget: enough to give the session back and to answer."""
@@ -139,8 +144,10 @@ class _Call:
         """File id → path, of what this call has put into the sandbox."""
         self.seen: frozenset[str] = frozenset()
         """The fresh files that the session may forget: this call has put all of the chat's files there."""
-        self.reconnected: str | None = None
-        """The id of the sandbox that this call has reconnected to, or found gone when it tried."""
+        self.reconnects: Counter[str] = Counter()
+        """Sandbox id → how often this call has reconnected to it, or tried."""
+        self.gone: set[str] = set()
+        """Ids of sandboxes that E2B knows no more."""
         self.resumed = False
         self.replaced = False
 
@@ -186,17 +193,28 @@ class _Call:
             raise
 
     def _resumed(self) -> Session | None:
-        """Returns the session with its sandbox running again; None if it is gone for good."""
-        if self.session.sandbox is None or self.session.sandbox.sandbox_id == self.reconnected:
+        """Returns the session with its sandbox running again; None if it is gone for good.
+
+        That it is gone, only reconnecting can tell: a sandbox that does not answer may have paused just now.
+        """
+        sandbox = self.session.sandbox
+        if sandbox is None or sandbox.sandbox_id in self.gone:
             return None
+        if self.reconnects[sandbox.sandbox_id] >= RECONNECTS:
+            raise SandboxUnavailable("the sandbox is there, but cannot be reached; try again, or end the session")
         try:
             return self._reconnect(resumed=True)
         except SandboxGone:
             return None
 
     def _reconnect(self, *, resumed: bool) -> Session:
-        self.reconnected = self.session.sandbox.sandbox_id if self.session.sandbox else None
-        session = self.use.sessions.reconnect(self.session, self.request.limit, self.budget)
+        sandbox_id = sandbox_of(self.session).sandbox_id
+        self.reconnects[sandbox_id] += 1
+        try:
+            session = self.use.sessions.reconnect(self.session, self.request.limit, self.budget)
+        except SandboxGone:
+            self.gone.add(sandbox_id)
+            raise
         self.resumed = self.resumed or resumed
         self.watch.lap("connect")
         if resumed:
@@ -244,9 +262,9 @@ class _Call:
 
     def _found(self, sandbox: SandboxRef) -> SandboxRef:
         sessions = self.use.sessions
-        if sandbox.sandbox_id != self.reconnected and not sessions.covers(self.session, self.request.limit):
+        if not self.reconnects[sandbox.sandbox_id] and not sessions.covers(self.session, self.request.limit):
             self.session = self._reconnect(resumed=sessions.is_paused(self.session))
-            sandbox = self.session.sandbox or sandbox
+            sandbox = sandbox_of(self.session)
         self._hydrate(sandbox, self._missing())
         return sandbox
 
@@ -307,6 +325,8 @@ class _Call:
         self.use.sessions.keep(self.session, limit)
         outcome = self.use.sandboxes.run(sandbox, self.request.code, timeout=limit)
         self.watch.lap("run")
+        if outcome.end is RunEnd.KERNEL_DIED:
+            self._note_restart()
         expires_in = self._release()
         self.watch.lap("release")
         timings, status = self.watch.timings(), self._status()
@@ -341,6 +361,13 @@ class _Call:
             self.use.sessions.extend(session, limit)
         except Exception as error:  # noqa: BLE001 - it is nobody's answer
             self.use.journal.note("sandbox.extend_failed", error=type(error).__name__)
+
+    def _note_restart(self) -> None:
+        """Lets the next run's caller know that variables are gone: before it can begin."""
+        try:
+            self.use.sessions.store.note_restart(self.request.key, now=self.use.sessions.clock())
+        except SandkeeperError as error:
+            self.use.journal.note("session.restart_not_noted", error=type(error).__name__)
 
     def _release(self) -> timedelta:
         """Gives the session back. The run has ended, so nothing here may keep its result from the caller."""

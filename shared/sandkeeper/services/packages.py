@@ -23,9 +23,9 @@ from IPython.display import display
 
 with tempfile.TemporaryDirectory() as folder:
     written = pathlib.Path(folder, "report.json")
-    options = ["--quiet", "--no-input", "--progress-bar=off", "--disable-pip-version-check", "--report", written]
+    options = ["--quiet", "--no-input", "--no-color", "--progress-bar=off", "--disable-pip-version-check"]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", *options, "--", *requirements],
+        [sys.executable, "-m", "pip", "install", *options, "--report", written, "--", *requirements],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
     )
     report = json.loads(written.read_text()) if done.returncode == 0 and written.exists() else {"install": []}
@@ -111,6 +111,8 @@ def _error(run: RunReply, report: Mapping[str, Any]) -> str | None:
             )
         case RunEnd.SANDBOX_LOST:
             return "the connection to the sandbox broke while pip was at work; ask again"
+        case RunEnd.KERNEL_DIED:
+            return "the kernel ended while pip was at work; ask again"
         case RunEnd.FINISHED:
             raised = next((output for output in run.outcome.outputs if isinstance(output, Raised)), None)
             return f"{raised.name}: {raised.value}" if raised else "pip's report is missing; restart the session"

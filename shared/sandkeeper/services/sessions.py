@@ -190,7 +190,7 @@ class Sessions:
 
         Raises `SandboxGone` when there is no such sandbox any more.
         """
-        sandbox_id = _sandbox_of(session).sandbox_id
+        sandbox_id = sandbox_of(session).sandbox_id
         lifetime = self.lifetimes.sandbox_lifetime(run_limit)
         begun = self.clock()
         sandbox = _while_there_is_room(
@@ -216,7 +216,7 @@ class Sessions:
         """Moves E2B's deadline of the session's sandbox, and notes the new one."""
         lifetime = self.lifetimes.sandbox_lifetime(run_limit)
         begun = self.clock()
-        self.sandboxes.extend(_sandbox_of(session).sandbox_id, lifetime)
+        self.sandboxes.extend(sandbox_of(session).sandbox_id, lifetime)
         # Not the sandbox itself: by the time that E2B answers, another call may have written a later one.
         self.store.note_sandbox(replace(session, sandbox=None, pauses_at=begun + lifetime))
 
@@ -279,7 +279,8 @@ def _will_have(seen: Session | None, claim_id: str, sandbox_id: str) -> bool:
     return seen.sandbox is not None and seen.sandbox.sandbox_id == sandbox_id
 
 
-def _sandbox_of(session: Session) -> SandboxRef:
+def sandbox_of(session: Session) -> SandboxRef:
+    """Returns where the code of a session that is `ready` runs."""
     assert session.sandbox is not None, "only a ready session has a sandbox"  # noqa: S101
     return session.sandbox
 

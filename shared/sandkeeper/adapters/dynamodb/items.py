@@ -14,7 +14,7 @@ row reserves a path for one file. A chat id holds no `#`, so the last one parts 
 called. Times are epoch milliseconds; `ttl` alone is in seconds, as DynamoDB wants it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Self
@@ -321,10 +321,12 @@ def claim_item(session: Session) -> Item:
     return claim_key(session.claim_id) | pack(values)
 
 
-def claim_of(item: Mapping[str, Any]) -> tuple[str, ChatKey]:
-    """Returns a claim's id and its chat."""
-    row = unpack(item)
-    return row["pk"].removeprefix("CLAIM#"), chat_of(row["chat"])
+def claims_of(pointers: Iterable[Mapping[str, Any]]) -> dict[str, ChatKey]:
+    """Returns claim id → chat. A pointer that was broken by hand points nowhere."""
+    rows = [unpack(item) for item in pointers]
+    return {
+        row["pk"].removeprefix("CLAIM#"): chat_of(row["chat"]) for row in rows if isinstance(row.get("chat"), str)
+    }
 
 
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────────

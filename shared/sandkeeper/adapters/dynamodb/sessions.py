@@ -76,7 +76,7 @@ class DynamoSessionStore:
     def claimants(self, claim_ids: Sequence[str]) -> Mapping[str, Session]:
         """See `SessionStore.claimants`."""
         pointers = self._table.get_many([items.claim_key(claim_id) for claim_id in dict.fromkeys(claim_ids)])
-        chats = dict(map(items.claim_of, pointers))
+        chats = items.claims_of(pointers)
         rows = {session.key: session for session in self.read_many([*dict.fromkeys(chats.values())])}
         return {claim_id: rows[key] for claim_id, key in chats.items() if key in rows}
 
