@@ -1,5 +1,6 @@
 """What all tests share. A test's tier is the folder that it lies in."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Leaves unit tests the socket pair that an event loop talks to itself through."""
     config.option.allow_unix_socket = True
+
+
+@pytest.fixture
+def event_loop() -> Iterator[None]:
+    """Gives Mangum an event loop: it would open one of its own and leave it open, as in Lambda nobody minds."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture

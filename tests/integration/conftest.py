@@ -13,7 +13,7 @@ EVENTS = Path(__file__).parents[2] / "events"
 
 
 @pytest.fixture
-def environment(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def environment(stack: RunningStack, monkeypatch: pytest.MonkeyPatch, event_loop: None) -> pytest.MonkeyPatch:
     """The environment of a function on the local stack."""
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)

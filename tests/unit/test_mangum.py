@@ -1,9 +1,7 @@
 """The API as Lambda calls it: events of the gateway's format 2.0 in, its replies out."""
 
-import asyncio
 import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,16 +28,6 @@ def event(method: str, path: str, body: str | None = None, token: str = TOKEN) -
         "body": body,
         "isBase64Encoded": False,
     }
-
-
-@pytest.fixture
-def event_loop() -> Iterator[None]:
-    """Gives Mangum an event loop: it would open one of its own and leave it open, as in Lambda nobody minds."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 @pytest.fixture
