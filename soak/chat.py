@@ -116,7 +116,8 @@ class Chat:
         await asyncio.sleep(self._dice.uniform(0.1, 2))
         path = f"/api/chats/{self.chat_id}/session/interrupt"
         await self._call("interrupt", "POST", path, expected={200, 404})
-        self._judge(run_id, await running, ends={"ok", "cancelled"})
+        self._judge(run_id, await running, ends={"ok", "cancelled", "kernel_died"})
+        self.truth.interrupted = True
 
     async def _run_over_the_limit(self) -> None:
         run_id = self._new_id()
@@ -290,6 +291,7 @@ def told_by(run_id: str, answer: Answer) -> Told:
         reason=session["reason"],
         sandbox_id=answer.body["sandboxId"],
         snapshot=snapshot_of(answer.body["results"]),
+        was_interrupted=answer.body["errorDetail"] is not None,
         sent_at=answer.sent_at,
         at=answer.at,
     )

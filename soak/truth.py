@@ -42,6 +42,8 @@ class Told:
     sandbox_id: str
     snapshot: Snapshot | None
     """None when the run did not come so far that it showed anything."""
+    was_interrupted: bool = False
+    """The kernel got an interrupt, which now and then ends it."""
     sent_at: float
     at: float
 
@@ -58,6 +60,8 @@ class Truth:
     heard_at: float = 0.0
     closed: Certainty = "no"
     restarted: Certainty = "no"
+    interrupted: bool = False
+    """The kernel may have ended since the run before, which the next run must be told of."""
     lost_at: float = -1.0
     """When something was last done to the chat's sandbox that may have ended it."""
     _variables: set[Ids] = field(default_factory=lambda: {()})
@@ -67,10 +71,12 @@ class Truth:
     """Runs that may have taken place, unseen so far."""
     _sandboxes: dict[int, str] = field(default_factory=dict)
     _sent_at: float = 0.0
+    _answer_lost: bool = False
 
     def unknown(self, run_id: str) -> None:
         """Notes a run that may have taken place: its answer was lost, or says so."""
         self._open |= {run_id}
+        self._answer_lost = self.interrupted = True
 
     def heard(self, told: Told, *, beside: frozenset[str] = NOBODY) -> list[str]:
         """Returns in which ways the reply contradicts what was told before.
@@ -133,7 +139,8 @@ class Truth:
                 yield f"recreated for the reason {reason!r}"
 
     def _wrong_about_reused(self, told: Told) -> Iterator[str]:
-        if told.state_reset and (told.reason != "restarted" or self.restarted == "no"):
+        may_restart = self.restarted != "no" or self.interrupted
+        if told.state_reset and (told.reason != "restarted" or not may_restart):
             yield f"state was reset for {told.reason!r}, which nobody had asked for"
         if self._grew(told) and not self._open:
             yield f"{told.status} in generation {told.generation}, of which nobody was told"
@@ -160,7 +167,8 @@ class Truth:
         if told.state_reset:
             return {()} | (self._variables if self.restarted == "maybe" else set())
         # An answer that was lost may have told of the restart.
-        lost = {()} if self._open and self.restarted != "no" else set()
+        may_be_told = self.restarted != "no" or (self.interrupted and self._answer_lost)
+        lost = {()} if self._open and may_be_told else set()
         return lost | (set() if self.restarted == "yes" else self._variables)
 
     def _wrong_about_ids(
@@ -191,7 +199,8 @@ class Truth:
             self._variables, self._lines = {told.snapshot.variable}, told.snapshot.lines
             self._open &= beside - {*told.snapshot.lines}
         else:
-            self.unknown(told.run_id)
+            self._open |= {told.run_id}
+        self.interrupted, self._answer_lost = told.was_interrupted, False
         self.generation = max(self.generation, told.generation)
         self.sandbox_id = told.sandbox_id
         self._sandboxes[told.generation] = told.sandbox_id

@@ -124,6 +124,8 @@ class Session:
     """How often callers have restarted the kernel."""
     restarts_told: int = 0
     """Of how many restarts a later run's caller has been told."""
+    execution_count: int = 0
+    """The kernel's own number of the latest run that told it: what is not higher comes from another kernel."""
     unreadable: bool = False
     """The row is none that this code writes: only what could be made of it is here, and nobody may use it."""
     stamp: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -294,6 +296,8 @@ class RunOutcome:
 
     outputs: Sequence[Output]
     end: RunEnd
+    execution_count: int | None = None
+    """The kernel's own number of this run, which begins with 1 in every kernel; None when it did not tell."""
 
 
 # ── API keys ────────────────────────────────────────────────────────────────────────────────────────

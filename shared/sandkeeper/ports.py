@@ -113,8 +113,8 @@ class SessionStore(Protocol):
         """Drops the busy lease `session.run_id`, pushes the expiry and counts the run if it `ran`.
 
         Adds `hydrated` to the files that the sandbox has; with `session.fresh_files` it is then up to date. A run
-        has told its caller of `session.restarts`. Returns False, and writes nothing, when the lease is no longer
-        this run's.
+        has told its caller of `session.restarts`, and leaves `session.execution_count`. Returns False, and writes
+        nothing, when the lease is no longer this run's.
         """
         ...
 

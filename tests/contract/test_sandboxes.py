@@ -9,7 +9,7 @@ import pytest
 from e2b_code_interpreter import Sandbox
 
 from sandkeeper.adapters.memory import MemorySandboxProvider
-from sandkeeper.model import Display, Raised, RunEnd, RunOutcome, SandboxRef, Stream
+from sandkeeper.model import Display, Raised, RunEnd, SandboxRef, Stream
 from sandkeeper.outputs import CHART
 from sandkeeper.ports import SandboxGone, SandboxProvider
 from tests.contract.sandboxes import (
@@ -288,8 +288,19 @@ class TestOnTheLocalServer(OnTheLocalServer, SandboxProviderContract):
         code = "import os, time; print('half'); time.sleep(1); os._exit(1)"
         outcome = provider.run(live, code, timeout=TEN_SECONDS)
 
-        assert outcome == RunOutcome([Stream("stdout", "half\n")], RunEnd.KERNEL_DIED)
+        assert (outcome.outputs, outcome.end) == ([Stream("stdout", "half\n")], RunEnd.KERNEL_DIED)
         assert provider.run(live, "1", timeout=TEN_SECONDS).end is RunEnd.FINISHED
+
+    def test_the_kernel_numbers_its_runs_and_begins_again_when_it_is_replaced(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        first = provider.run(live, "1", timeout=TEN_SECONDS).execution_count
+        second = provider.run(live, "1 / 0", timeout=TEN_SECONDS).execution_count
+        assert first is not None
+        assert second == first + 1
+
+        provider.restart_kernel(live)
+        assert provider.run(live, "1", timeout=TEN_SECONDS).execution_count == 1
 
     # ── Paused, interrupted, restarted: what stays ──────────────────────────────────────────────────
 
@@ -359,6 +370,6 @@ class TestOnTheLocalServer(OnTheLocalServer, SandboxProviderContract):
             provider.restart_kernel(live)
             outcome = running.result()
 
-        assert outcome == RunOutcome([], RunEnd.KERNEL_DIED)
+        assert (outcome.outputs, outcome.end) == ([], RunEnd.KERNEL_DIED)
         code = "print('w' in globals(), open('running').read())"
         assert printed(provider.run(live, code, timeout=TEN_SECONDS)) == "False x\n"

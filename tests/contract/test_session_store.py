@@ -73,6 +73,7 @@ class SessionStoreContract:
             hydrated={"f": "/home/user/ü, b.csv"},
             restarts=2,
             restarts_told=1,
+            execution_count=7,
         )
 
         assert arrange(store, written) == written
@@ -230,6 +231,13 @@ class SessionStoreContract:
 
         row = read(store)
         assert (row.restarts, row.restarts_told, row.reset_reason) == (4, 3, EndReason.RESTARTED)
+
+    def test_only_a_run_leaves_the_kernels_number(self, store: SessionStore) -> None:
+        arrange(store, idle(run_count=1, execution_count=3))
+        release(store, replace(granted(claim(store)), execution_count=4), ran=False)
+        assert read(store).execution_count == 3
+        release(store, replace(granted(claim(store)), execution_count=4))
+        assert read(store).execution_count == 4
 
     def test_restarts_at_once_are_all_counted(self, store: SessionStore) -> None:
         arrange(store, busy())

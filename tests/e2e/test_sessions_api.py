@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from e2b_code_interpreter import Sandbox
 
 from sandkeeper.model import ChatKey, utc_now
 from sandkeeper.ports import Granted, SessionStore
@@ -240,6 +241,20 @@ def test_a_kernel_that_the_code_ends_is_told_at_once_and_to_the_next_call(chat: 
     assert (died["errorDetail"]["kind"], texts(died)) == ("kernel_died", ["half\n"])
     after = chat.run("print('x' in globals(), open('kept').read())")
     assert (after["session"], texts(after)) == (RESTARTED, ["False content\n"])
+    assert chat.run("1")["session"] == REUSED
+
+
+def test_a_kernel_that_ends_between_two_calls_is_told_to_the_next_one(chat: Chat, e2b: Server) -> None:
+    """The interpreter replaces it without a word."""
+    sandbox_id = chat.run("x = 1")["sandboxId"]
+    sandbox = Sandbox.connect(sandbox_id, timeout=300, **e2b.sdk)
+    find = "pgrep -f [i]pykernel_launcher"
+    sandbox.commands.run(
+        f"old=$({find}); kill -9 $old; until new=$({find}) && [ $new != $old ]; do sleep 0.1; done"
+    )
+
+    after = chat.run("'x' in globals()")
+    assert (after["session"], texts(after)) == (RESTARTED, ["False"])
     assert chat.run("1")["session"] == REUSED
 
 

@@ -298,6 +298,7 @@ def test_outputs_keep_their_order_and_all_their_forms(run: Callable[[Answer], Ru
             Raised("E", "e", "E: e"),
         ],
         RunEnd.FINISHED,
+        execution_count=1,
     )
 
 

@@ -268,6 +268,60 @@ def test_a_kernel_that_died_under_the_code_is_told_to_the_next_call(world: World
     assert told(world.run()) == ("reused", 1, None)
 
 
+def counting(world: World, *counts: int | None) -> None:
+    """Lets the kernel number the coming runs so."""
+    numbers = iter(counts)
+    world.sandboxes.program = lambda _, __: RunOutcome([], RunEnd.FINISHED, next(numbers))
+
+
+RESET = ("reused", 1, EndReason.RESTARTED)
+SAME = ("reused", 1, None)
+
+
+def test_a_kernel_that_was_replaced_behind_our_back_is_told_once_by_the_run_that_finds_it(world: World) -> None:
+    """Its runs are numbered from 1 again. Found by the soak: an interrupt had met code that was just over."""
+    counting(world, 1, 2, 5, 1, 2)
+    assert [told(world.run()) for _ in range(5)] == [("new", 1, None), SAME, SAME, RESET, SAME]
+    assert world.events().count("session.kernel_replaced") == 1
+
+
+def test_a_kernel_that_was_replaced_after_its_first_run_is_told(world: World) -> None:
+    counting(world, 1, 1, 2)
+    assert [told(world.run()) for _ in range(3)] == [("new", 1, None), RESET, SAME]
+
+
+def test_a_run_that_was_cut_off_tells_no_number_and_the_next_one_does(world: World) -> None:
+    counting(world, 1, None, 1, None, 2)
+    assert [told(world.run()) for _ in range(5)] == [("new", 1, None), SAME, RESET, SAME, SAME]
+
+
+def test_a_restart_that_was_asked_for_is_told_once(world: World) -> None:
+    counting(world, 4, 1, 2, 1)
+    world.run()
+    world.store.note_restart(CHAT, now=world.clock())
+    assert [told(world.run()) for _ in range(3)] == [RESET, SAME, RESET]
+
+
+def test_a_new_sandbox_numbers_its_runs_anew_and_that_alone_is_no_loss(world: World) -> None:
+    counting(world, 8, 1, 2)
+    world.run()
+    world.lose_sandbox()
+    assert [told(world.run()) for _ in range(2)] == [
+        ("recreated", 2, EndReason.SANDBOX_LOST),
+        ("reused", 2, None),
+    ]
+
+
+def test_a_replaced_kernel_is_told_again_when_the_session_could_not_be_given_back(world: World) -> None:
+    """The one who is told first may have died before it could tell."""
+    counting(world, 8, 1, 2, 3)
+    world.run()
+    world.taps["store"].fail("release", StoreUnavailable("throttled"))
+    assert told(world.run()) == RESET
+    world.clock.advance(timedelta(minutes=5))
+    assert [told(world.run()) for _ in range(2)] == [RESET, SAME]
+
+
 @pytest.mark.parametrize(
     ("survived", "next_told"),
     [(True, ("reused", 1, None)), (False, ("recreated", 2, EndReason.SANDBOX_LOST))],

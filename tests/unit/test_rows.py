@@ -63,6 +63,7 @@ SESSIONS = st.builds(
     run_count=COUNTS,
     restarts=COUNTS,
     restarts_told=COUNTS,
+    execution_count=COUNTS,
     hydrated=st.dictionaries(TEXT, TEXT, max_size=3),
     fresh_files=st.frozensets(TEXT, max_size=3),
     predecessor_id=st.none() | TEXT,

@@ -55,6 +55,7 @@ FULL = items.session_item(
         end_reason=EndReason.EXPIRED,
         restarts=2,
         restarts_told=1,
+        execution_count=7,
     )
 )
 """A row in which no attribute is missing."""
@@ -156,7 +157,7 @@ def test_a_row_that_lacks_what_an_older_version_did_not_write_is_used(missing: s
     assert not read(row).unreadable
 
 
-@pytest.mark.parametrize("name", ["generation", "runCount", "restarts", "restartsTold"])
+@pytest.mark.parametrize("name", ["generation", "runCount", "restarts", "restartsTold", "executionCount"])
 def test_a_number_that_could_not_be_counted_on_from_is_no_count(name: str) -> None:
     assert read(FULL | {name: {"N": "1E+100"}}).unreadable
 

@@ -140,6 +140,18 @@ def test_a_closed_session_must_not_go_on(truth: Truth) -> None:
     assert "closed" in " ".join(truth.heard(told("b", shown("a", "b"))))
 
 
+def test_a_kernel_that_an_interrupt_ended_must_be_told(truth: Truth) -> None:
+    assert truth.heard(told("b", shown("a", "b"), was_interrupted=True)) == []
+    reset: dict[str, Any] = {"state_reset": True, "reason": "restarted"}
+    assert truth.heard(told("c", shown("c", lines=("a", "b", "c")), **reset)) == []
+    assert "nobody had asked" in " ".join(truth.heard(told("d", shown("d", lines=("a", "b", "c", "d")), **reset)))
+
+
+def test_a_kernel_that_an_interrupt_ended_without_a_word_is_seen(truth: Truth) -> None:
+    assert truth.heard(told("b", None, was_interrupted=True)) == []
+    assert "nobody told of" in " ".join(truth.heard(told("c", shown("c", lines=("a", "b", "c")))))
+
+
 def test_a_restart_takes_the_variables_and_leaves_the_files(truth: Truth) -> None:
     truth.restarted = "yes"
     assert truth.heard(told("b", shown("b", lines=("a", "b")), state_reset=True, reason="restarted")) == []

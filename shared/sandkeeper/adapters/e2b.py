@@ -196,9 +196,9 @@ class E2BSandboxProvider:
         """See `SandboxProvider.run`."""
         attached = self._attach(sandbox)
         outputs: list[Output] = []
-        end = RunEnd.FINISHED
+        end, count = RunEnd.FINISHED, None
         try:
-            attached.run_code(
+            execution = attached.run_code(
                 code,
                 on_stdout=lambda message: outputs.append(_stream(message)),
                 on_stderr=lambda message: outputs.append(_stream(message)),
@@ -207,13 +207,14 @@ class E2BSandboxProvider:
                 timeout=_request_timeout(timeout.total_seconds()),
                 request_timeout=CONNECT_TIMEOUT_S,
             )
+            count = execution.execution_count
         except (SandboxException, httpx.TransportError) as error:
             end = _end_of(error)
         except ValueError:  # a line of output that was cut in the middle, where the connection broke
             end = RunEnd.SANDBOX_LOST
         if outputs and _tells_of_lost_kernel(outputs[-1]):
-            return RunOutcome(outputs[:-1], RunEnd.KERNEL_DIED)
-        return RunOutcome(outputs, end)
+            return RunOutcome(outputs[:-1], RunEnd.KERNEL_DIED, count)
+        return RunOutcome(outputs, end, count)
 
     def interrupt(self, sandbox: SandboxRef) -> None:
         """See `SandboxProvider.interrupt`."""

@@ -327,8 +327,13 @@ class _Call:
         self.watch.lap("run")
         if outcome.end is RunEnd.KERNEL_DIED:
             self._note_restart()
+        claimed = self.session
+        self.session = replace(claimed, execution_count=outcome.execution_count or claimed.execution_count)
         expires_in = self._release()
         self.watch.lap("release")
+        if _is_another_kernel(claimed, outcome):
+            self.use.journal.note("session.kernel_replaced", generation=claimed.generation)
+            self.session = replace(self.session, restarts=self.session.restarts_told + 1)
         timings, status = self.watch.timings(), self._status()
         self.use.journal.note("run.ended", end=outcome.end, status=status, ms=timings.total_ms)
         return RunReply(
@@ -378,3 +383,13 @@ class _Call:
         except SandkeeperError as error:
             self.use.journal.note("session.release_failed", error=type(error).__name__)
             return self.session.expires_at - self.use.sessions.clock()
+
+
+def _is_another_kernel(session: Session, outcome: RunOutcome) -> bool:
+    """Returns whether the kernel was replaced since the last run, and nobody knew.
+
+    A kernel that ends between two runs is replaced by the interpreter without a word: an interrupt that comes
+    just when code has ended can be the cause.
+    """
+    count = outcome.execution_count
+    return count is not None and count <= session.execution_count and session.reset_reason is None

@@ -174,6 +174,7 @@ def session_item(session: Session) -> Item:
             "runCount": session.run_count,
             "restarts": session.restarts or None,
             "restartsTold": session.restarts_told or None,
+            "executionCount": session.execution_count or None,
             "hydrated": dict(session.hydrated),
             "freshFiles": set(session.fresh_files) or None,
             "predecessorId": session.predecessor_id,
@@ -221,6 +222,7 @@ class _SessionRow(BaseModel):
     run_count: Count = 0
     restarts: Count = 0
     restarts_told: Count = 0
+    execution_count: Count = 0
     hydrated: dict[str, str] = Field(default_factory=dict)
     fresh_files: Texts = frozenset()
     predecessor_id: str | None = None
@@ -266,6 +268,7 @@ def session_of(item: Mapping[str, Any]) -> Session:
         run_count=known.run_count,
         restarts=known.restarts,
         restarts_told=known.restarts_told,
+        execution_count=known.execution_count,
         hydrated=known.hydrated,
         fresh_files=known.fresh_files,
         predecessor_id=known.predecessor_id,

@@ -146,6 +146,7 @@ class DynamoSessionStore:
         added = [*hydrated.items()]
         update = "SET lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl, runCount = runCount + :ran"
         update += ", restartsTold = :restarts" if ran and session.restarts else ""
+        update += ", executionCount = :count" if ran and session.execution_count else ""
         update += "".join(f", hydrated.#file{index} = :path{index}" for index in range(len(added)))
         update += " REMOVE runId, runUntil"
         update += " DELETE freshFiles :seen" if session.fresh_files else ""
@@ -161,6 +162,7 @@ class DynamoSessionStore:
                 ":seen": set(session.fresh_files),
                 ":ran": int(ran),
                 ":restarts": session.restarts,
+                ":count": session.execution_count,
                 ":claim": session.claim_id,
                 ":run": session.run_id,
             },

@@ -105,6 +105,7 @@ class MemorySessionStore:
                 fresh_files=row.fresh_files - session.fresh_files,
                 run_count=row.run_count + ran,
                 restarts_told=session.restarts if ran else row.restarts_told,
+                execution_count=session.execution_count if ran else row.execution_count,
             ),
         )
         return isinstance(outcome, Granted)
