@@ -88,7 +88,8 @@ def test_adapters_know_no_use_case_and_no_http(module: Path) -> None:
 def test_the_environment_is_read_by_the_wiring_alone(module: Path) -> None:
     reads = "os.environ" in module.read_text() or "getenv" in module.read_text()
 
-    assert reads == (module.name == "wiring.py")
+    is_program = module.name == "wiring.py" or module == PACKAGE / "runner" / "__main__.py"
+    assert reads == is_program
 
 
 @pytest.mark.parametrize("module", [*MODULES, *sorted(FUNCTIONS.rglob("*.py"))], ids=name_of)
@@ -154,3 +155,24 @@ HTTP_SERVER = {"fastapi", "starlette", "mangum"}
 )
 def test_a_function_loads_nothing_that_it_does_without(statement: str, without: set[str]) -> None:
     assert loaded_by(statement) & without == set()
+
+
+@pytest.mark.parametrize("module", sorted((PACKAGE / "runner").glob("*.py")), ids=name_of)
+def test_the_runner_needs_nothing_that_a_sandbox_may_not_have(module: Path) -> None:
+    ast.parse(module.read_text(), feature_version=(3, 10))
+    own = "sandkeeper.runner"
+    foreign = {name for name in imports(module) if name != own and not name.startswith(f"{own}.")}
+    assert {name.partition(".")[0] for name in foreign} <= sys.stdlib_module_names
+
+
+def test_the_runner_imports_little() -> None:
+    """Each of these would make a chat's first run wait longer."""
+    code = "import sys, sandkeeper.runner.__main__; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={"PYTHONPATH": str(SHARED)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"typing", "pathlib", "http", "dataclasses", "contextlib", "asyncio"} & set(done.stdout.split())

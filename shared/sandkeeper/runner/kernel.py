@@ -1,0 +1,126 @@
+"""The kernel in which code runs: stopped by signal, and known to be the one that it was, or another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+
+from sandkeeper.runner.interpreter import Interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Processes = dict[str, int]
+    """Process id → start time, in clock ticks since the machine's start."""
+
+_KERNEL = b"ipykernel_launcher"
+_PREPARE = """
+import sys
+sys.stdout.flush_interval = sys.stderr.flush_interval = 0.02
+get_ipython().execution_count = 0
+del sys
+"""
+"""Run first in every kernel: what a program prints is shown after 20 ms, not 200, and the first run is number 1."""
+
+
+class Kernel:
+    """The interpreter's kernel."""
+
+    def __init__(self, interpreter: Interpreter, path: str) -> None:
+        """Keeps at `path` which kernel it was, so that a runner that comes after this one knows."""
+        self._interpreter = interpreter
+        self._path = path
+        self._lock = threading.Lock()
+        self._processes, self._reset = self._read()
+
+    def execute(self, code: str) -> Iterator[bytes | None]:
+        """Yields the interpreter's events. Raises `OSError` when it does not answer to the end."""
+        return self._interpreter.execute(code)
+
+    def interrupt(self) -> None:
+        """Lets running code see `KeyboardInterrupt`; a kernel that runs none takes no notice."""
+        for process in _kernels():
+            try:
+                os.kill(int(process), signal.SIGINT)
+            except OSError as error:
+                print(f"the kernel {process} cannot be interrupted: {error}", file=sys.stderr)
+
+    def restart(self, reason: str) -> None:
+        """Replaces the kernel; the next run is told the reason. Raises `OSError` when it may not have worked."""
+        self.note_reset(reason)
+        self._interpreter.restart()
+
+    def note_reset(self, reason: str) -> None:
+        """Lets the next run be told that variables are gone, and why: the first reason counts."""
+        with self._lock:
+            self._reset = self._reset or reason
+            self._write()
+
+    def ready(self) -> str | None:
+        """Returns why variables of earlier runs are gone, once; None when they are not. Prepares a new kernel."""
+        with self._lock:
+            before, reset = self._processes, self._reset
+            is_same = bool(before) and before.items() <= _kernels().items()
+        if is_same and not reset:
+            return None
+        if before and not is_same:
+            reset = reset or "kernel_died"
+        self._prepare()
+        with self._lock:
+            self._processes, self._reset = _kernels(), None
+            self._write()
+        return reset
+
+    def _prepare(self) -> None:
+        try:
+            for _ in self.execute(_PREPARE):
+                pass
+        except (OSError, ValueError) as error:
+            print(f"the kernel is not prepared: {error}", file=sys.stderr)
+
+    def _read(self) -> tuple[Processes, str | None]:
+        try:
+            with open(self._path, "rb") as file:
+                kept = json.load(file)
+            return kept["processes"], kept["reset"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}, None
+
+    def _write(self) -> None:
+        try:
+            with open(self._path + ".new", "w") as file:
+                json.dump({"processes": self._processes, "reset": self._reset}, file)
+            os.replace(self._path + ".new", self._path)
+        except OSError as error:
+            print(f"which kernel it is cannot be kept: {error}", file=sys.stderr)
+
+
+def _kernels() -> Processes:
+    """Returns every kernel that lives."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    if _KERNEL not in file.read().split(b"\0"):
+                        continue
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    state, *rest = file.read().rpartition(b")")[2].split()
+            except OSError:  # it has ended
+                continue
+            if state not in b"ZX":
+                found[name] = int(rest[18])
+    return found
+
+
+def oom_kills() -> int:
+    """Returns how many processes have been killed for want of memory since the machine's start; 0 if unknown."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
+    except OSError:
+        return 0
