@@ -238,6 +238,8 @@ class SessionStoreContract:
         assert read(store).execution_count == 3
         release(store, replace(granted(claim(store)), execution_count=4))
         assert read(store).execution_count == 4
+        release(store, replace(granted(claim(store)), execution_count=0))
+        assert read(store).execution_count == 0
 
     def test_restarts_at_once_are_all_counted(self, store: SessionStore) -> None:
         arrange(store, busy())

@@ -302,6 +302,14 @@ def test_a_restart_that_was_asked_for_is_told_once(world: World) -> None:
     assert [told(world.run()) for _ in range(3)] == [RESET, SAME, RESET]
 
 
+def test_a_restart_that_was_told_to_a_run_that_was_cut_off_is_not_told_again(world: World) -> None:
+    """Found by the soak: that run has told no number, and the one before it belonged to the kernel before."""
+    counting(world, 4, None, 2, 3, 1)
+    world.run()
+    world.store.note_restart(CHAT, now=world.clock())
+    assert [told(world.run()) for _ in range(4)] == [RESET, SAME, SAME, RESET]
+
+
 def test_a_new_sandbox_numbers_its_runs_anew_and_that_alone_is_no_loss(world: World) -> None:
     counting(world, 8, 1, 2)
     world.run()

@@ -328,7 +328,7 @@ class _Call:
         if outcome.end is RunEnd.KERNEL_DIED:
             self._note_restart()
         claimed = self.session
-        self.session = replace(claimed, execution_count=outcome.execution_count or claimed.execution_count)
+        self.session = replace(claimed, execution_count=_execution_count(claimed, outcome))
         expires_in = self._release()
         self.watch.lap("release")
         if _is_another_kernel(claimed, outcome):
@@ -383,6 +383,14 @@ class _Call:
         except SandkeeperError as error:
             self.use.journal.note("session.release_failed", error=type(error).__name__)
             return self.session.expires_at - self.use.sessions.clock()
+
+
+def _execution_count(session: Session, outcome: RunOutcome) -> int:
+    """Returns from which number on the next run is known to be in the same kernel."""
+    if outcome.execution_count is not None:
+        return outcome.execution_count
+    # A run that was cut off tells no number. In a kernel of which its caller was told, there is none to go by.
+    return session.execution_count if session.reset_reason is None else 0
 
 
 def _is_another_kernel(session: Session, outcome: RunOutcome) -> bool:

@@ -146,7 +146,7 @@ class DynamoSessionStore:
         added = [*hydrated.items()]
         update = "SET lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl, runCount = runCount + :ran"
         update += ", restartsTold = :restarts" if ran and session.restarts else ""
-        update += ", executionCount = :count" if ran and session.execution_count else ""
+        update += ", executionCount = :count" if ran else ""
         update += "".join(f", hydrated.#file{index} = :path{index}" for index in range(len(added)))
         update += " REMOVE runId, runUntil"
         update += " DELETE freshFiles :seen" if session.fresh_files else ""
