@@ -155,7 +155,11 @@ class Truth:
         variables = anew if began_anew else self._possible(told)
         lines = anew if began_anew else {self._lines}
         untold = began_anew and not self._fresh(told)
-        yield from self._wrong_about_ids("variable", told.run_id, snapshot.variable, variables, untold=untold)
+        # An answer that was lost can have told of a kernel's end only if its run took place.
+        may_restart = began_anew or told.state_reset or self.restarted != "no" or () in self._variables
+        yield from self._wrong_about_ids(
+            "variable", told.run_id, snapshot.variable, variables, untold=untold or not may_restart
+        )
         yield from self._wrong_about_ids("file", told.run_id, snapshot.lines, lines, untold=untold)
         for path, digest in self.files.items():
             found = snapshot.files.get(path)
@@ -182,10 +186,11 @@ class Truth:
         if not fitting:
             yield f"the {what} lost state that nobody told of: it is {ids}, and was {sorted(beginnings)}"
             return
-        between = ids[len(max(fitting, key=len)) : -1]
+        known = max(fitting, key=len)
+        between = ids[len(known) : -1]
         if strangers := [other for other in between if other not in self._open]:
             yield f"the {what} has {strangers}, which were refused, or belong to earlier state"
-        if untold and not between:
+        if untold and not known and not between:
             yield f"the {what} began anew, and no answer told of it"
 
     # ── Believing it ────────────────────────────────────────────────────────────────────────────────

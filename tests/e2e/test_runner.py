@@ -42,15 +42,8 @@ class Runner:
         self, run_id: str, code: str, *, after: int = 0, wait_ms: int = PATIENCE_MS, **order: Any
     ) -> httpx.Response:
         """Returns the answer to a request to run code."""
-        body = {
-            "limit_ms": 20_000,
-            "output_bytes": 100_000,
-            "on_busy": "wait",
-            "digest": code,
-            "code": code,
-            **order,
-        }
-        return self.client.post(f"/runs/{run_id}", params={"after": after, "wait_ms": wait_ms}, json=body)
+        parameters = {"after": after, "wait_ms": wait_ms}
+        return self.client.post(f"/runs/{run_id}", params=parameters, json=body_of(code, **order))
 
     def run(self, run_id: str, code: str, **options: Any) -> list[Event]:
         """Returns a run's events, until its end or `wait_ms`."""
@@ -62,15 +55,9 @@ class Runner:
 
     def follow(self, run_id: str, code: str, **order: Any) -> Iterator[Event]:
         """Yields a run's events as they come."""
-        body = {
-            "limit_ms": 20_000,
-            "output_bytes": 100_000,
-            "on_busy": "wait",
-            "digest": code,
-            "code": code,
-            **order,
-        }
-        with self.client.stream("POST", f"/runs/{run_id}?wait_ms={PATIENCE_MS}", json=body) as reply:
+        with self.client.stream(
+            "POST", f"/runs/{run_id}?wait_ms={PATIENCE_MS}", json=body_of(code, **order)
+        ) as reply:
             yield from (json.loads(line) for line in reply.iter_lines() if line)
 
 
@@ -175,6 +162,15 @@ class TestARun:
         assert made.client.get("/runs/r0").status_code == 404
         assert made.get("r52")[-1]["end"] == "finished"
         assert made.get("r10")[-1]["end"] == "finished"
+
+    @pytest.mark.parametrize("missing", ["limit_ms", "output_bytes", "on_busy", "digest", "code"])
+    def test_that_is_not_fully_ordered_is_refused_and_keeps_nobody_up(self, made: Runner, missing: str) -> None:
+        body = body_of("1")
+        del body[missing]
+        reply = made.client.post("/runs/a", json=body)
+        assert (reply.status_code, reply.json()) == (400, {"error": missing})
+        assert made.client.get("/runs/a").status_code == 404
+        assert made.run("a", "1")[-1]["end"] == "finished"
 
 
 class TestOneAtATime:

@@ -152,6 +152,13 @@ def test_a_kernel_that_an_interrupt_ended_without_a_word_is_seen(truth: Truth) -
     assert "nobody told of" in " ".join(truth.heard(told("c", shown("c", lines=("a", "b", "c")))))
 
 
+def test_a_kernels_end_may_have_been_told_in_an_answer_that_was_lost_if_its_run_took_place(truth: Truth) -> None:
+    truth.unknown("b")
+    assert truth.heard(told("c", shown("b", "c", lines=("a", "b", "c")))) == []
+    truth.unknown("d")
+    assert "no answer told of it" in " ".join(truth.heard(told("e", shown("e", lines=("a", "b", "c", "e")))))
+
+
 def test_a_restart_takes_the_variables_and_leaves_the_files(truth: Truth) -> None:
     truth.restarted = "yes"
     assert truth.heard(told("b", shown("b", lines=("a", "b")), state_reset=True, reason="restarted")) == []

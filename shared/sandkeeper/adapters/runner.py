@@ -1,8 +1,6 @@
 """Puts the runner into a sandbox: it goes there as one file of a few kilobytes, which Python runs as it is."""
 
 import base64
-import hashlib
-import hmac
 import io
 import zipfile
 from functools import cache
@@ -27,11 +25,6 @@ def start_command() -> str:
         f"mkdir -p {HOME} && chmod 700 {HOME} && base64 -d > {path}.$$ <<'END' && mv {path}.$$ {path} "
         f"&& exec python3 -I -S {path}\n{content}END\n"
     )
-
-
-def token(api_key: str, sandbox_id: str) -> str:
-    """Returns what the runner of this sandbox is asked with: it follows from what every handler knows."""
-    return hmac.digest(api_key.encode(), f"runner:{sandbox_id}".encode(), hashlib.sha256).hex()
 
 
 def _package() -> bytes:

@@ -19,7 +19,8 @@ from sandkeeper.model import (
 )
 from sandkeeper.outputs import ResultItem, ResultType, plain, simple_view
 from sandkeeper.services.control import SessionInfo
-from sandkeeper.services.execute import RunReply, Timings
+from sandkeeper.services.execute import RunReply
+from sandkeeper.services.stopwatch import Timings
 
 MAX_TIMEOUT_MS = 25_000
 

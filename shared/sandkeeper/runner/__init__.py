@@ -18,8 +18,8 @@ carries `Authorization: Bearer <token>`; answers are JSON, those with events one
 | `POST /restart` | `{}` once the kernel is a new one |
 
 Events come from number `after` on, as they happen, until the run's end or for `wait_ms`; empty lines keep the
-connection alive. Refused are: 401 a token, 409 a run that would have to wait and may not (`busy`) or that is one
-too many (`full`), 422 a known id with another `digest`.
+connection alive. Refused are: 400 an order that lacks what the answer names, 401 a token, 409 a run that would have
+to wait and may not (`busy`) or that is one too many (`full`), 422 a known id with another `digest`.
 
 An event has its number `n`, from 1; `at`, in ms since 1970; and a `type`:
 

@@ -19,22 +19,21 @@ HOME = "/home/user/.sandkeeper"
 def main() -> None:
     """Says `ready` once requests with `RUNNER_TOKEN` are answered, and answers them from then on.
 
-    `RUNNER_HOME` and `RUNNER_PORT` are where; `RUNNER_INTERPRETER_TOKEN` is what the interpreter asks for.
+    `RUNNER_INTERPRETER_TOKEN` is what the interpreter asks for.
     """
-    home = os.environ.get("RUNNER_HOME", HOME)
-    os.makedirs(home, mode=0o700, exist_ok=True)
-    tokens = os.path.join(home, "tokens")
+    os.makedirs(HOME, mode=0o700, exist_ok=True)
+    tokens = os.path.join(HOME, "tokens")
     _let_in(os.environ["RUNNER_TOKEN"], tokens)
-    listening = _listen(int(os.environ.get("RUNNER_PORT", PORT)))
+    listening = _listen()
     if listening is None:
         print("ready", flush=True)
         return
-    spool = Spool(os.path.join(home, "runs"))
+    spool = Spool(os.path.join(HOME, "runs"))
     interpreter = Interpreter(os.environ.get("RUNNER_INTERPRETER_TOKEN", ""))
-    worker = Worker(spool, Kernel(interpreter, os.path.join(home, "kernel.json")))
+    worker = Worker(spool, Kernel(interpreter, os.path.join(HOME, "kernel.json")))
     worker.start()
     print("ready", flush=True)
-    _let_go(os.path.join(home, "runner.log"))
+    _let_go(os.path.join(HOME, "runner.log"))
     Server(worker, spool, tokens).serve(listening)
 
 
@@ -44,12 +43,12 @@ def _let_in(token: str, path: str) -> None:
             tokens.write(token + "\n")
 
 
-def _listen(port: int) -> socket.socket | None:
+def _listen() -> socket.socket | None:
     """Returns the socket on which requests come, None when another runner has it."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("0.0.0.0", port))  # noqa: S104 - it is reached from outside the sandbox
+        listening.bind(("0.0.0.0", PORT))  # noqa: S104 - it is reached from outside the sandbox
     except OSError:
         listening.close()
         return None

@@ -21,9 +21,8 @@ MAX_LINE_BYTES = 32 * 1024 * 1024
 class Interpreter:
     """The interpreter beside the runner. Raises `OSError` for what it does not answer, or not to its end."""
 
-    def __init__(self, access_token: str, address: tuple[str, int] = ADDRESS) -> None:
+    def __init__(self, access_token: str) -> None:
         self._access_token = access_token
-        self._address = address
 
     def execute(self, code: str) -> Iterator[bytes | None]:
         """Yields the events of running the code, as JSON; None in the place of one that is too long."""
@@ -37,7 +36,7 @@ class Interpreter:
                 pass
 
     def _ask(self, path: str, body: bytes) -> Answer:
-        connection = socket.create_connection(self._address, SILENCE_S)
+        connection = socket.create_connection(ADDRESS, SILENCE_S)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             head = (

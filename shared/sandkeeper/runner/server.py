@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
+    from sandkeeper.runner.runs import Order
+
 MAX_BODY_BYTES = 4_000_000
 IDLE_S = 120.0
 """How long a connection may wait for its next request, and a reader be slow."""
@@ -91,20 +93,27 @@ class Server:
                 _reply(connection, 200, {})
             case "POST", "cancel":
                 self._cancel(connection, next(iter(self._worker.open()), None))
-            case "POST", "runs", run_id if is_id(run_id):
+            case "POST", "runs", run_id if _is_id(run_id):
                 self._start(request, connection, run_id)
-            case "GET", "runs", run_id if is_id(run_id) and (run := self._spool.get(run_id)):
+            case "GET", "runs", run_id if _is_id(run_id) and (run := self._spool.get(run_id)):
                 _follow(request, connection, run)
-            case "POST", "runs", run_id, "cancel" if is_id(run_id) and (run := self._spool.get(run_id)):
+            case "POST", "runs", run_id, "cancel" if _is_id(run_id) and (run := self._spool.get(run_id)):
                 self._cancel(connection, run)
             case _:
                 _reply(connection, 404, {"error": "unknown"})
 
     def _start(self, request: Request, connection: socket.socket, run_id: str) -> None:
-        order: dict[str, Any] = json.loads(request.body)
-        code = order.pop("code")
+        body: dict[str, Any] = json.loads(request.body)
         try:
-            run = self._worker.accept(run_id, order, code)  # type: ignore[arg-type]
+            order: Order = {
+                "limit_ms": body["limit_ms"],
+                "output_bytes": body["output_bytes"],
+                "on_busy": body["on_busy"],
+                "digest": body["digest"],
+            }
+            run = self._worker.accept(run_id, order, body["code"])
+        except KeyError as missing:
+            return _reply(connection, 400, {"error": missing.args[0]})
         except Refused as refused:
             return _reply(connection, 409, {"error": refused.word})
         if run.order["digest"] != order["digest"]:
@@ -149,6 +158,6 @@ def _reply(connection: socket.socket, status: int, body: dict[str, Any]) -> None
     connection.sendall(head.encode() + content)
 
 
-def is_id(text: str) -> bool:
+def _is_id(text: str) -> bool:
     """Returns whether this can be a run's id, which names a file too."""
     return 0 < len(text) <= 64 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()

@@ -136,15 +136,14 @@ class Attempt:
             self._is_over = True
             self._run.changed.notify_all()
         guard.join()
-        is_reset = died or self._was_restarted
-        if is_reset:
+        if died:
             self._kernel.note_reset("kernel_died")
         end = "finished" if has_ended else "lost"
         if died:
             end = "out_of_memory" if oom_kills() > kills else "kernel_died"
         if self._was_stopped or self._run.stop_for == "output_limit":
             end = self._run.stop_for or end
-        self._run.add("end", end=end, reset=is_reset)
+        self._run.add("end", end=end, reset=died or self._was_restarted)
 
     def _hear(self, code: str) -> tuple[bool, Event | None]:
         """Returns whether the interpreter has said that it is over, and an error that was the last that it said."""

@@ -12,11 +12,10 @@ new ones are waiting, so a warm call looks nothing up.
 Code is never run twice. What is tried again is what surely has not started: see `SandboxGone`.
 """
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sandkeeper.errors import SandboxUnavailable, SandkeeperError
@@ -36,6 +35,7 @@ from sandkeeper.ports import Journal, SandboxGone, SandboxProvider
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.hydrate import Hydrate
 from sandkeeper.services.sessions import OnBusy, Sessions, sandbox_of
+from sandkeeper.services.stopwatch import Stopwatch, Timings
 
 CALL_BUDGET_S = 28.0
 """Every call answers within this time: the gateway gives up at 30 s."""
@@ -59,18 +59,6 @@ class RunRequest:
     file_ids: Sequence[str] | None
     limit: timedelta
     on_busy: OnBusy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
-    """How long each step of a call took, in milliseconds."""
-
-    claim_ms: int
-    connect_ms: int
-    files_ms: int
-    run_ms: int
-    release_ms: int
-    total_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,27 +94,6 @@ class Execute:
         return _Call(self, request, Budget.of(CALL_BUDGET_S)).answer()
 
 
-@dataclass(slots=True)
-class _Stopwatch:
-    """Splits one stretch of time into named laps, in milliseconds."""
-
-    started: float = field(default_factory=time.perf_counter)
-    laps: dict[str, float] = field(default_factory=dict)
-    lapped: float = field(default_factory=time.perf_counter)
-
-    def lap(self, name: str) -> None:
-        """Adds the time since the last lap to `name`."""
-        now = time.perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + (now - self.lapped) * 1000
-        self.lapped = now
-
-    def timings(self) -> Timings:
-        """Returns all laps so far. A step that did not take place took no time."""
-        names = ("claim", "connect", "files", "run", "release")
-        laps = {f"{name}_ms": round(self.laps.get(name, 0.0)) for name in names}
-        return Timings(**laps, total_ms=round((time.perf_counter() - self.started) * 1000))
-
-
 class _ClaimLost(Exception):
     """Another call took the session over while this one was making its sandbox."""
 
@@ -139,7 +106,7 @@ class _Call:
         self.request = request
         self.budget = budget
         self.run_id = use.new_id()
-        self.watch = _Stopwatch()
+        self.watch = Stopwatch()
         self.added: dict[str, str] = {}
         """File id → path, of what this call has put into the sandbox."""
         self.seen: frozenset[str] = frozenset()
