@@ -38,11 +38,11 @@ class Calls:
         self._counts = Counter(dict.fromkeys([*(call.value for call in Call), _RUN], 0))
 
     def counts(self) -> dict[str, int]:
-        """How often each call came since the start, also in vain; and runs, as `run`."""
+        """How often each call came since the start, also in vain; and requests to run code, as `run`."""
         return dict(self._counts)
 
     def count_run(self) -> None:
-        """One more run was asked for."""
+        """A run was asked for once more."""
         self._counts[_RUN] += 1
 
     def endpoint(self, handler: Handler, call: Call | None = None) -> Handler:

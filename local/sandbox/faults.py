@@ -11,7 +11,8 @@ reply_lost     the work is done, and the connection ends without an answer
 
 These befall the requests to a sandbox:
 
-run_dropped    the connection of a run ends after `after_bytes` of its answer
+run_dropped    the connection of a request to run code ends after `after_bytes` of its answer: of `POST /execute`
+               at the interpreter, or of `POST /runs/<id>` at a port that is not the agent's (Sandkeeper's runner)
 unreachable    connections to the sandbox end without an answer
 
 And these have happened to the sandbox that `sandbox_id` names as soon as they are planned:

@@ -24,6 +24,7 @@ ENVD_PORT = 49983
 INTERPRETER_PORT = 49999
 _HOST = re.compile(r"(\d{1,5})-([a-z0-9]+)\.")
 _OWN_PORTS = {ENVD_PORT, INTERPRETER_PORT}
+_RUNNERS_RUN = re.compile(r"/runs/[^/]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +77,15 @@ class Gateway:
 
     async def open(self, destination: Destination, head: Head) -> Opened:
         """A connection to where the request shall go."""
-        if _is_run(head):
+        is_run = _is_run(destination, head)
+        if is_run:
             self._calls.count_run()
         sandbox = await self._running(destination)
         if self._faults.of_sandbox(Kind.UNREACHABLE, sandbox_id=sandbox.id):
             raise Unreachable
         if sandbox.traffic_token and destination.port != ENVD_PORT:
             _check_traffic_token(sandbox, head)
-        fault = self._run_fault(sandbox, head)
+        fault = self._run_fault(sandbox, head) if is_run else None
         try:
             return Opened(sandbox, await _dial(sandbox, destination.port), fault)
         except OSError:
@@ -93,8 +95,6 @@ class Gateway:
             raise Refusal(502, sandbox.id, message, port=destination.port) from None
 
     def _run_fault(self, sandbox: Sandbox, head: Head) -> Fault | None:
-        if not _is_run(head):
-            return None
         header = head.get("x-sandkeeper-fault")
         try:
             return self._faults.of_sandbox(Kind.RUN_DROPPED, sandbox_id=sandbox.id, header=header)
@@ -126,8 +126,16 @@ class Gateway:
         return None
 
 
-def _is_run(head: Head) -> bool:
-    return head.method == "POST" and head.path == "/execute"
+def _is_run(destination: Destination, head: Head) -> bool:
+    """Whether code is to be run: by the interpreter, or by a runner that somebody has put into the sandbox.
+
+    What that one asks of the interpreter stays inside, so that no run counts twice.
+    """
+    if head.method != "POST":
+        return False
+    if destination.port in _OWN_PORTS:
+        return head.path == "/execute"
+    return _RUNNERS_RUN.fullmatch(head.path) is not None
 
 
 def _port(text: str) -> int:
@@ -153,19 +161,36 @@ def _same(given: str, expected: str) -> bool:
 
 
 async def _dial(sandbox: Sandbox, port: int) -> socket.socket:
-    """A connection to the port: the agent's own at its socket, any other through its relay."""
-    loop = asyncio.get_running_loop()
+    """A connection to the port: the agent's own at its socket, any other from its relay."""
+    if port in _OWN_PORTS:
+        return await _connected(sandbox.cell.agent_socket)
+    with await _connected(sandbox.cell.relay_socket) as relay:
+        await asyncio.get_running_loop().sock_sendall(relay, f"{port}\n".encode())
+        return await _handed_over(relay)
+
+
+async def _connected(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.setblocking(False)
     try:
-        if port in _OWN_PORTS:
-            await loop.sock_connect(connection, sandbox.cell.agent_socket)
-            return connection
-        await loop.sock_connect(connection, sandbox.cell.relay_socket)
-        await loop.sock_sendall(connection, f"{port}\n".encode())
-        if await loop.sock_recv(connection, len(b"refused\n")) != b"ok\n":
-            raise ConnectionRefusedError(port)
+        await asyncio.get_running_loop().sock_connect(connection, path)
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+async def _handed_over(relay: socket.socket) -> socket.socket:
+    """The connection that the relay answers with."""
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(relay, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(relay)
+    answer, descriptors, _, _ = socket.recv_fds(relay, len(b"refused\n"), 1)
+    if not descriptors:
+        raise ConnectionRefusedError(answer)
+    connection = socket.socket(fileno=descriptors[0])
+    connection.setblocking(False)
     return connection

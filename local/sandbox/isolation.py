@@ -81,7 +81,7 @@ class Isolation(Protocol):
 class Unisolated:
     """Sandboxes as plain processes of the user who runs the server: no protection, for trusted code alone.
 
-    A paused one lives on if the server is killed, as does a program that detaches itself when its sandbox ends.
+    A paused one lives on if the server is killed. A program that detaches itself is adopted by the agent.
     """
 
     runtime: Runtime
@@ -99,6 +99,7 @@ class Unisolated:
         with (folders.root / "agent.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *agent_command(str(python), str(folders.run), str(folders.home), self.preload, network=True),
+                "--adopt",
                 # pip could write to the interpreter's own packages here.
                 env={**environment, "TMPDIR": str(folders.tmp), "PIP_USER": "1"},
                 cwd=folders.home,

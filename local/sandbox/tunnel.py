@@ -8,7 +8,10 @@ noticed by the sandbox at once.
 
 import asyncio
 import json
+import os
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -20,6 +23,7 @@ from local.sandbox.gateway import Destination, Gateway, Refusal, Unreachable
 from local.sandbox.head import BadRequestError, Head
 
 _LINGER_S = 2.0
+_REST_BYTES = 64 * 1024
 
 
 class FrontDoor(asyncio.Protocol):
@@ -97,7 +101,10 @@ class FrontDoor(asyncio.Protocol):
             return
         connections = opened.sandbox.connections
         far_end = SandboxEnd(client, opened.fault.after_bytes if opened.fault else None)
-        await asyncio.get_running_loop().create_unix_connection(lambda: far_end, sock=opened.connection)
+        loop = asyncio.get_running_loop()
+        is_own = opened.connection.family is socket.AF_UNIX
+        connect = loop.create_unix_connection if is_own else loop.create_connection
+        await connect(lambda: far_end, sock=opened.connection)
         connections.add(client)
         client.join(far_end, on_end=lambda: connections.discard(client))
         far_end.transport.write(head.closing())
@@ -202,5 +209,14 @@ class SandboxEnd(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._client.transport.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._read_the_rest()
         self._client.finish()
+
+    def _read_the_rest(self) -> None:
+        """An answer that came before all of its request had been sent is there, though sending failed."""
+        connection = self.transport.get_extra_info("socket").fileno()
+        with suppress(OSError):
+            while data := os.read(connection, _REST_BYTES):
+                self.data_received(data)

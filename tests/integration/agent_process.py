@@ -61,6 +61,14 @@ def only(events: list[Event], kind: str) -> list[Event]:
     return [event for event in events if event["type"] == kind]
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def unix_client(path: Path, headers: Mapping[str, str] | None = None) -> httpx.Client:
     transport = httpx.HTTPTransport(uds=str(path))
     return httpx.Client(transport=transport, base_url="http://sandbox", headers=headers, timeout=30)
@@ -68,18 +76,18 @@ def unix_client(path: Path, headers: Mapping[str, str] | None = None) -> httpx.C
 
 @contextmanager
 def running_agent(
-    preload: str = "", headers: Mapping[str, str] | None = None, python_path: Path | None = None
+    preload: str = "", headers: Mapping[str, str] | None = None, python_path: Path | None = None, flags: str = ""
 ) -> Iterator[Agent]:
     """An agent with a warm kernel; it, its kernels and its folder are gone afterwards.
 
-    All of them import from `python_path` first.
+    All of them import from `python_path` first. `flags` are more of the agent's.
     """
     # Not pytest's folder: socket paths must be short.
     folder = Path(tempfile.mkdtemp(prefix="sk-"))
     for name in ("home", "run", "tmp"):
         (folder / name).mkdir()
-    where = ("--run-dir", folder / "run", "--home", folder / "home")
-    options = (*where, "--preload", preload, "--shared-network")
+    where = ("--run-dir", str(folder / "run"), "--home", str(folder / "home"))
+    options = (*where, "--preload", preload, "--shared-network", *flags.split())
     process = subprocess.Popen(
         [PYTHON, "-P", "-m", "agent", *options],
         cwd=folder / "home",

@@ -3,20 +3,18 @@
 import gzip
 import json
 import os
-import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from e2b.sandbox.signature import get_signature
 
-from tests.integration.agent_process import INTERPRETER, Agent, only, running_agent, unix_client
+from tests.integration.agent_process import INTERPRETER, Agent, is_alive, only, running_agent, unix_client
 
 TOKEN = "token-of-this-test"
-WAIT_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +31,6 @@ def stranger(agent: Agent) -> Iterator[httpx.Client]:
     """A client without the token."""
     with unix_client(agent.run_dir / "agent.sock") as client:
         yield client
-
-
-def wait_for(happened: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen in {WAIT_S} s"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 class TestResults:
@@ -393,59 +376,3 @@ class TestRpc:
         assert agent.rpc("process.Process/SendSignal", **kill).status_code == 200
         assert not is_alive(pid)
         assert agent.rpc("process.Process/SendSignal", **kill).json()["code"] == "not_found"
-
-
-class TestRelay:
-    def talk(self, agent: Agent, port: int, request: bytes) -> bytes:
-        with socket.socket(socket.AF_UNIX) as relay:
-            relay.settimeout(WAIT_S)
-            relay.connect(str(agent.run_dir / "relay.sock"))
-            relay.sendall(f"{port}\n".encode() + request)
-            relay.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: relay.recv(65536), b""))
-
-    def test_a_port_that_a_program_opened_is_reached(self, agent: Agent) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-            with socket.socket(socket.AF_UNIX) as relay:
-                relay.settimeout(WAIT_S)
-                relay.connect(str(agent.run_dir / "relay.sock"))
-                relay.sendall(f"{port}\nhello".encode())
-                program, _ = server.accept()
-                with program:
-                    assert program.recv(5) == b"hello"
-                    program.sendall(b"hi")
-                    assert relay.recv(3) == b"ok\n"
-                    assert relay.recv(2) == b"hi"
-
-    def test_a_port_that_nobody_opened_is_refused(self, agent: Agent) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        assert self.talk(agent, port, b"") == b"refused\n"
-        assert self.talk(agent, 0, b"") == b"refused\n"
-
-
-def test_a_kernel_that_does_not_greet_its_agent_gets_ready(tmp_path: Path) -> None:
-    """A greeting can get lost, and an agent that waited for it waited for good."""
-    mute = "from ipykernel import iostream\niostream.IOPubThread._send_welcome_message = lambda *_: None\n"
-    (tmp_path / "sitecustomize.py").write_text(mute)
-    with running_agent(python_path=tmp_path) as agent:
-        method = "from ipykernel.iostream import IOPubThread\nIOPubThread._send_welcome_message.__name__"
-        assert agent.value(method) == "<lambda>"
-
-
-def test_nothing_is_left_of_an_agent_that_was_told_to_end() -> None:
-    with running_agent() as agent:
-        kernel = int(agent.value("import os\nos.getpid()") or "")
-        agent.process.terminate()
-        assert agent.process.wait(WAIT_S) == 0
-        assert not is_alive(kernel)
-        assert list((agent.folder / "tmp").iterdir()) == []
-
-
-def test_kernels_do_not_outlive_an_agent_that_was_killed() -> None:
-    with running_agent() as agent:
-        kernel = int(agent.value("import os\nos.getpid()") or "")
-        agent.process.kill()
-        agent.process.wait()
-        wait_for(lambda: not is_alive(kernel), "the kernel's end")

@@ -13,6 +13,21 @@ import pytest
 
 from tests.sandbox_server import Server, eventually, ready, serve, start
 
+RUNNER = """
+import http.server, threading
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"42")
+
+    do_GET = do_POST
+
+threading.Thread(target=http.server.HTTPServer(("127.0.0.1", 8080), Handler).serve_forever, daemon=True).start()
+"""
+"""Answers whatever it is asked at a port of its own."""
+
 
 def processes_of(server_folder: Path) -> list[str]:
     """The command lines of processes that have something in the folder."""
@@ -250,6 +265,26 @@ class TestGateway:
         with httpx.stream("POST", f"{sandboxes.url}/execute", json=body, headers=headers, timeout=20) as reply:
             assert next(line for line in reply.iter_lines() if "early" in line)
         assert "ok" in run(sandboxes, sandbox, "'ok'").text  # the disconnect has interrupted the long run
+
+    def test_whoever_is_asked_to_run_code_it_counts_once_and_may_break(self, sandboxes: Server) -> None:
+        """A program may have been put there to do so, at a port of its own."""
+        sandbox = create(sandboxes)
+        run(sandboxes, sandbox, RUNNER)
+        before = sandboxes.calls()["run"]
+
+        def ask(path: str, method: str = "POST") -> bytes:
+            headers = {"E2b-Sandbox-Id": sandbox["sandboxID"], "E2b-Sandbox-Port": "8080"}
+            with httpx.stream(method, f"{sandboxes.url}{path}", headers=headers, timeout=20) as reply:
+                return b"".join(reply.iter_bytes())
+
+        sandboxes.plan("run_dropped", sandbox_id=sandbox["sandboxID"])
+        for path, method in [("/runs/a", "GET"), ("/runs/a/cancel", "POST"), ("/execute", "POST")]:
+            assert ask(path, method) == b"42"
+        assert sandboxes.calls()["run"] == before
+        with pytest.raises(httpx.RemoteProtocolError):
+            ask("/runs/a?after=0&wait_ms=10")
+        assert ask("/runs/a?after=0&wait_ms=10") == b"42"
+        assert sandboxes.calls()["run"] == before + 2
 
     def test_what_is_no_http_is_refused(self, sandbox_server: Server) -> None:
         host, port = sandbox_server.url.removeprefix("http://").split(":")

@@ -6,13 +6,20 @@ from pathlib import Path
 
 # The folder from which Python imports this package; the user's programs shall not find it.
 AGENT_ROOT = str(Path(__file__).resolve().parent.parent)
+_USUAL_HOME = "/home/user"
+_USUAL_LOOPBACK = "127.0.0.1"
 
 
 class Environment:
     """What commands and new kernels start with: our own environment, then what `/init` gave."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, loopback: str) -> None:
         self._base = {**os.environ, "HOME": str(home)}
+        # What Sandkeeper's runner has to be told where sandboxes share files or a network.
+        if str(home) != _USUAL_HOME:
+            self._base["RUNNER_HOME"] = f"{home}/.sandkeeper"
+        if loopback != _USUAL_LOOPBACK:
+            self._base["RUNNER_LOOPBACK"] = loopback
         self._base["PYTHONPATH"] = without_agent(self._base.get("PYTHONPATH", ""))
         if not self._base["PYTHONPATH"]:
             del self._base["PYTHONPATH"]

@@ -1,52 +1,44 @@
-"""The relay: reaches any port that a program opens inside the sandbox.
+"""The relay: opens connections to any port that a program listens at inside the sandbox.
 
-A client of the Unix socket writes `<port>\\n`, reads `ok\\n` or `refused\\n`, and then talks to that port.
+A client of the Unix socket writes `<port>\\n`, and reads `refused\\n`, or `ok\\n` and with it the connection
+itself, as a file descriptor: what is said on it then takes no way through the agent.
 """
 
 import asyncio
 import contextlib
+import os
+import socket
 
-CHUNK_BYTES = 64 * 1024
 
-
-async def serve_client(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-    """Splices one client to the port it named, until both directions are done."""
+async def serve_client(loopback: str, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+    """Hands one client the connection that it asks for."""
     with contextlib.closing(to_client), contextlib.suppress(ConnectionError):
         line = await client.readline()
         try:
-            program, to_program = await _connect(int(line))
+            program = await _connect(loopback, int(line))
         except (ValueError, OverflowError, OSError):
             to_client.write(b"refused\n")
             await to_client.drain()
             return
-        with contextlib.closing(to_program):
-            to_client.write(b"ok\n")
-            await _splice(client, to_client, program, to_program)
+        own = to_client.get_extra_info("socket").fileno()
+        with program, socket.socket(fileno=os.dup(own)) as to_hand_over:
+            socket.send_fds(to_hand_over, [b"ok\n"], [program.fileno()])
 
 
-async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(loopback: str, port: int) -> socket.socket:
+    """A connection to the port, at the sandbox's own address first."""
+    for host in dict.fromkeys([loopback, "127.0.0.1"]):
+        with contextlib.suppress(OSError):
+            return await _connected(socket.AF_INET, host, port)
+    return await _connected(socket.AF_INET6, "::1", port)
+
+
+async def _connected(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    connection = socket.socket(family)
+    connection.setblocking(False)
     try:
-        return await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return await asyncio.open_connection("::1", port)
-
-
-async def _splice(
-    client: asyncio.StreamReader,
-    to_client: asyncio.StreamWriter,
-    program: asyncio.StreamReader,
-    to_program: asyncio.StreamWriter,
-) -> None:
-    """Copies both ways; a broken direction ends both, a finished one lets the other go on."""
-    with contextlib.suppress(ConnectionError, ExceptionGroup):
-        async with asyncio.TaskGroup() as directions:
-            directions.create_task(_copy(client, to_program))
-            directions.create_task(_copy(program, to_client))
-
-
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    while chunk := await source.read(CHUNK_BYTES):
-        target.write(chunk)
-        await target.drain()
-    if target.can_write_eof():
-        target.write_eof()
+        await asyncio.get_running_loop().sock_connect(connection, (host, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection

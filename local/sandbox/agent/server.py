@@ -8,12 +8,13 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from . import envd, relay
+from . import envd, orphans, relay
 from .access import Access
 from .environment import Environment
 from .interpreter import app as interpreter
@@ -30,14 +31,15 @@ class Options:
     run_dir: Path
     home: Path
     preload: tuple[str, ...]
-    shared_network: bool
+    loopback: str
+    adopts: bool
     end_with_stdin: bool
 
 
 async def serve(options: Options) -> int:
     """The exit code: 0 after SIGTERM or the end of its stdin, 1 when the default kernel does not start."""
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    access, environment = Access(), Environment(options.home)
+    access, environment = Access(), Environment(options.home, options.loopback)
     contexts = Contexts(environment, options.home, options.preload)
     daemon = envd.create(access, environment, contexts, options.home)
     app = _ByPort(interpreter.create(access, contexts), daemon.app)
@@ -54,15 +56,20 @@ async def serve(options: Options) -> int:
             timeout_keep_alive=24 * 3600,
         )
     )
+    if options.adopts:
+        orphans.adopt()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if options.end_with_stdin:
         asyncio.get_running_loop().add_reader(sys.stdin, stop.set)  # nothing is ever written there
-    relay_server = await asyncio.start_unix_server(relay.serve_client, options.run_dir / "relay.sock")
+    relay_server = await asyncio.start_unix_server(
+        partial(relay.serve_client, options.loopback), options.run_dir / "relay.sock"
+    )
     serving = asyncio.create_task(server.serve(sockets=_sockets(options)))
     try:
         warming = asyncio.create_task(contexts.warm())
+        daemon.load()  # while the kernel starts
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({warming, stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
         if warming.done() and (failure := warming.exception()):
@@ -75,6 +82,8 @@ async def serve(options: Options) -> int:
         await asyncio.gather(contexts.close(), daemon.close())
         server.should_exit = server.force_exit = True
         await serving
+        if options.adopts:
+            orphans.end()
 
 
 class _Server(uvicorn.Server):
@@ -103,14 +112,12 @@ class _ByPort:
 def _sockets(options: Options) -> list[socket.socket]:
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     unix.bind(str(options.run_dir / "agent.sock"))
-    if options.shared_network:
-        return [unix]
-    return [unix, _loopback(ENVD_PORT), _loopback(INTERPRETER_PORT)]
+    return [unix, _listener(options.loopback, ENVD_PORT), _listener(options.loopback, INTERPRETER_PORT)]
 
 
-def _loopback(port: int) -> socket.socket:
+def _listener(host: str, port: int) -> socket.socket:
     # Without its protocol named, asyncio would leave small answers waiting for more (Nagle).
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind((host, port))
     return listener
