@@ -5,5 +5,7 @@ from mangum import Mangum
 from sandkeeper.http.app import create_app
 from sandkeeper.wiring import ApiWiring
 
+TEXT = ["application/json", "application/problem+json", "text/event-stream"]
+
 app = create_app(ApiWiring())
-handler = Mangum(app, lifespan="off", text_mime_types=["application/json", "application/problem+json"])
+handler = Mangum(app, lifespan="off", text_mime_types=TEXT)

@@ -4,6 +4,7 @@
     ├── InvalidRequest        the request is not one; nothing was done
     ├── Unauthenticated       no credentials, or not good ones
     ├── SessionNotFound       this chat of this owner has no live session
+    ├── ExecutionNotFound     no such run in this chat of this owner
     ├── FileNotFound          no such file in this chat of this owner
     ├── FileNotReady          uploaded or read too recently; a retry helps
     ├── FileUnusable          its content cannot be used; a retry does not help
@@ -56,6 +57,10 @@ class Unauthenticated(SandkeeperError):
 
 class SessionNotFound(SandkeeperError):
     """This chat has no live session; another owner's is as unknown as one that never was."""
+
+
+class ExecutionNotFound(SandkeeperError):
+    """This chat has no such run; another owner's run is as unknown as one that never was."""
 
 
 class FileNotFound(SandkeeperError):

@@ -69,6 +69,8 @@ class EndReason(StrEnum):
     """The sandbox vanished before its time, or nobody could say any more which one it was."""
     RESTARTED = "restarted"
     """A caller restarted the kernel: variables went, files and sandbox stayed."""
+    KERNEL_DIED = "kernel_died"
+    """The kernel ended, by the code's doing or for want of memory: variables went, files and sandbox stayed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +108,9 @@ class Session:
     Written after E2B has moved it, so the true deadline may lie later, never earlier.
     """
     run_id: str | None = None
+    """The lease: the one run that may use the session. It ends with the run, by whoever sees that first."""
     run_until: datetime | None = None
-    """The busy lease: who is running code, and when that is taken for dead."""
+    """Until when others leave it to the run's own call to see its end."""
     run_count: int = 0
     hydrated: Mapping[str, str] = field(default_factory=dict)
     """File id → path, for the files that the sandbox has."""
@@ -120,12 +123,8 @@ class Session:
     """While `creating`: the sandbox of the generation before, still to be killed."""
     end_reason: EndReason | None = None
     """Why the generation before this one ended; once `closing` or `closed`, why this one did."""
-    restarts: int = 0
-    """How often callers have restarted the kernel."""
-    restarts_told: int = 0
-    """Of how many restarts a later run's caller has been told."""
-    execution_count: int = 0
-    """The kernel's own number of the latest run that told it: what is not higher comes from another kernel."""
+    untold: EndReason | None = None
+    """Why variables are gone of which a run was told whose caller has not heard of it: the next one is."""
     unreadable: bool = False
     """The row is none that this code writes: only what could be made of it is here, and nobody may use it."""
     stamp: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -146,15 +145,20 @@ class Session:
     def reset_reason(self) -> EndReason | None:
         """Returns why earlier state is gone; None when there was none, or a caller gave it up knowingly."""
         if self.run_count:
-            return EndReason.RESTARTED if self.restarts > self.restarts_told else None
+            return self.untold
         return None if self.end_reason is EndReason.CLOSED else self.end_reason
 
     def is_live(self, now: datetime) -> bool:
         """Returns whether the session has a sandbox that a caller may count on."""
         return self.state is SessionState.READY and self.expires_at > now
 
-    def is_busy(self, now: datetime) -> bool:
-        """Returns whether another call is running code, and is not taken for dead."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run has the session, for all that is known: it may have ended with nobody looking."""
+        return self.run_id is not None
+
+    def is_attended(self, now: datetime) -> bool:
+        """Returns whether the call that began the run is still there to see its end."""
         return self.run_until is not None and self.run_until > now
 
     def is_claimed(self, now: datetime) -> bool:
@@ -179,7 +183,7 @@ class Lifetimes:
     sandbox_slack: timedelta = timedelta(minutes=5)
     """Where sandboxes never pause, E2B's deadline lies this far behind the session's end."""
     lease_margin: timedelta = timedelta(seconds=15)
-    """A run is taken for dead this long after its own limit. Clocks may differ by less than this."""
+    """A call is taken for dead this long after its time is over. Clocks may differ by less than this."""
     cover_margin: timedelta = timedelta(seconds=10)
     """E2B's deadline lies at least this far behind the limit of a run that begins."""
     tombstone: timedelta = timedelta(days=30)
@@ -284,10 +288,16 @@ class RunEnd(StrEnum):
     """By itself, with or without an exception."""
     TIMEOUT = "timeout"
     """At its limit: the kernel was interrupted and keeps its variables."""
-    SANDBOX_LOST = "sandbox_lost"
-    """The connection broke while code was running: how far it came is unknown."""
+    CANCELLED = "cancelled"
+    """A caller stopped it: the kernel was interrupted and keeps its variables."""
+    OUTPUT_LIMIT = "output_limit"
+    """It put out more than it may: the kernel was interrupted and keeps its variables."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The kernel was killed for want of memory: variables are gone, files are there."""
     KERNEL_DIED = "kernel_died"
     """The kernel ended under the code, or was restarted: variables are gone, files are there."""
+    SANDBOX_LOST = "sandbox_lost"
+    """Nobody can tell what became of it: how far it came is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +306,6 @@ class RunOutcome:
 
     outputs: Sequence[Output]
     end: RunEnd
-    execution_count: int | None = None
-    """The kernel's own number of this run, which begins with 1 in every kernel; None when it did not tell."""
 
 
 # ── API keys ────────────────────────────────────────────────────────────────────────────────────────

@@ -16,11 +16,11 @@ from sandkeeper.model import (
     EndReason,
     FileReading,
     FileRecord,
-    RunOutcome,
     SandboxRef,
     Session,
     UploadTicket,
 )
+from sandkeeper.runs import Cancelled, Execution, RunEvent, RunOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,10 @@ class SessionStore(Protocol):
     def claim(
         self, key: ChatKey, *, run_id: str, now: datetime, run_until: datetime, expires_at: datetime
     ) -> Granted | Refused:
-        """Takes the busy lease of a live session that nobody is using, and pushes its expiry.
+        """Takes the lease of a live session for a run, and pushes the session's expiry.
 
-        Of any number of concurrent claims one is granted.
+        Granted when no run has the lease, or this very run has it and its call is gone. Of any number of concurrent
+        claims one is granted.
         """
         ...
 
@@ -89,10 +90,10 @@ class SessionStore(Protocol):
         """
         ...
 
-    def renew(self, session: Session, *, run_until: datetime) -> bool:
-        """Lets the busy lease `session.run_id` last until `run_until`.
+    def leave(self, session: Session, *, now: datetime, hydrated: Mapping[str, str]) -> bool:
+        """Tells that no call attends to the run `session.run_id` any more: whoever wants the session may look.
 
-        Returns False, and writes nothing, when the lease is no longer this run's.
+        Notes the files as `release` does. Returns False, and writes nothing, when the lease is not this run's.
         """
         ...
 
@@ -103,18 +104,14 @@ class SessionStore(Protocol):
         """
         ...
 
-    def note_restart(self, key: ChatKey, *, now: datetime) -> Granted | Refused:
-        """Counts a restart of a live session's kernel, whatever the session is doing."""
-        ...
-
     def release(
         self, session: Session, *, now: datetime, ran: bool, expires_at: datetime, hydrated: Mapping[str, str]
     ) -> bool:
-        """Drops the busy lease `session.run_id`, pushes the expiry and counts the run if it `ran`.
+        """Drops the lease `session.run_id` and pushes the expiry.
 
-        Adds `hydrated` to the files that the sandbox has; with `session.fresh_files` it is then up to date. A run
-        has told its caller of `session.restarts`, and leaves `session.execution_count`. Returns False, and writes
-        nothing, when the lease is no longer this run's.
+        Adds `hydrated` to the files that the sandbox has; with `session.fresh_files` it is then up to date. If it
+        `ran`, the run is counted and leaves `session.untold`. Returns False, and writes nothing, when the lease is
+        no longer this run's.
         """
         ...
 
@@ -145,8 +142,9 @@ class SessionStore(Protocol):
     def begin_expire(self, key: ChatKey, *, now: datetime, claim_until: datetime) -> Granted | Refused:
         """Marks an expired session `closing` for `EndReason.EXPIRED`.
 
-        Refused unless it is still expired, not in use, and no claim is under way. A row that somebody else
-        left `closing` keeps its reason. One that is unreadable is refused: see `begin`.
+        Refused unless it is still expired, and no claim is under way: using a session pushes its expiry beyond the
+        run's limit. A row that somebody else left `closing` keeps its reason. One that is unreadable is refused:
+        see `begin`.
         """
         ...
 
@@ -223,6 +221,14 @@ class SandboxGone(Exception):
     """The sandbox is paused or does not exist, and no code was started in it. `connect` tells which."""
 
 
+class RunLost(SandboxGone):
+    """The same, but a run had been asked for before: whether its code was started, nobody knows."""
+
+
+class RunUnknown(Exception):
+    """The sandbox is there, and has no such run."""
+
+
 class SandboxProvider(Protocol):
     """Sandboxes: made, used by their coordinates, and killed by id. `within` bounds how long a call may take."""
 
@@ -252,19 +258,38 @@ class SandboxProvider(Protocol):
         """Ends the sandbox. One that is gone already is as good as killed."""
         ...
 
-    def run(self, sandbox: SandboxRef, code: str, *, timeout: timedelta) -> RunOutcome:
-        """Runs Python in the sandbox's kernel, once, and returns when it ends or at `timeout`.
+    def prepare(self, sandbox: SandboxRef) -> None:
+        """Makes the sandbox ready for runs, which they do by themselves else. Raises `SandboxGone`."""
+        ...
 
-        Raises `SandboxGone` or `SandboxUnavailable` only when the code did not start.
+    def run(self, sandbox: SandboxRef, order: RunOrder, *, wait: timedelta) -> Iterator[RunEvent]:
+        """Starts the run, or finds it, and yields its events as they come: to its end, or for this time.
+
+        Goes on without anybody who listens. Events may be missing at the end, and all of them where the sandbox
+        does not answer: asking again is harmless. Raises `SandboxGone` or `SandboxUnavailable` before the first
+        event, if the code has surely not started, and else `RunLost`.
         """
         ...
 
-    def interrupt(self, sandbox: SandboxRef) -> None:
-        """Raises KeyboardInterrupt in the code that the sandbox's kernel runs, if any. Raises `SandboxGone`."""
+    def follow(self, sandbox: SandboxRef, run_id: str, *, after: int, wait: timedelta) -> Iterator[RunEvent]:
+        """Yields the events of a run behind the number `after`, as they come: to its end, or for this time.
+
+        Raises `RunUnknown`, `SandboxGone` and `SandboxUnavailable`.
+        """
+        ...
+
+    def cancel(self, sandbox: SandboxRef, run_id: str | None = None) -> Cancelled:
+        """Stops this run, or whatever runs; returns once it has ended, or does not react.
+
+        Raises `RunUnknown`, `SandboxGone`.
+        """
         ...
 
     def restart_kernel(self, sandbox: SandboxRef) -> None:
-        """Returns once the sandbox has a fresh kernel; code that was running has ended. Raises `SandboxGone`."""
+        """Returns once the sandbox has a fresh kernel; code that was running has ended. Raises `SandboxGone`.
+
+        The next run is told.
+        """
         ...
 
     def write_file(self, sandbox: SandboxRef, path: str, content: Iterable[bytes]) -> None:
@@ -293,6 +318,38 @@ class SweepStore(Protocol):
 
     def write(self, sweep: Sweep) -> None:
         """Notes where the next tick goes on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Which run a caller's idempotency key stands for, and what was asked for."""
+
+    execution_id: str
+    digest: str
+
+
+class RunLog(Protocol):
+    """What is known of chats' runs outside their sandboxes. Every record is kept for 30 days."""
+
+    def reserve(self, owner: str, idempotency_key: str, reservation: Reservation, *, now: datetime) -> Reservation:
+        """Returns what the owner's key stands for: this, unless it stands for something already."""
+        ...
+
+    def open(self, execution: Execution) -> bool:
+        """Adds a run of which the end is to come. Returns False, and writes nothing, when there is a record."""
+        ...
+
+    def withdraw(self, execution: Execution) -> None:
+        """Removes a run that was opened so and is surely not to begin. Does nothing to any other record."""
+        ...
+
+    def finish(self, execution: Execution) -> bool:
+        """Records a run that has ended. Returns False, and writes nothing, when its end has been recorded."""
+        ...
+
+    def get(self, key: ChatKey, execution_id: str) -> Execution | None:
+        """Returns the run as the last write left it: with all its events if it has ended, else with none."""
         ...
 
 

@@ -51,6 +51,7 @@ class SandboxSettings(Settings):
     """What a function needs that talks to E2B."""
 
     stack_name: str = Field(min_length=1, max_length=64)
+    bucket_name: str = Field(min_length=1)
     e2b_api_key: MaybeText = Field(default=None, repr=False)
     e2b_api_key_secret_id: MaybeText = None
     """The Secrets Manager secret that holds the key, where `e2b_api_key` is not given."""
@@ -73,7 +74,6 @@ class SandboxSettings(Settings):
 class ApiSettings(SandboxSettings):
     """The API function's settings."""
 
-    bucket_name: str = Field(min_length=1)
     e2b_sandbox_timeout: int = Field(default=60_000, ge=1_000, le=3_600_000)
     """The limit of a run whose request names none."""
     jwt_issuer: MaybeText = None

@@ -15,6 +15,7 @@ from sandkeeper.ports import (
     ApiKeyStore,
     FileCatalog,
     FileContents,
+    RunLog,
     SandboxProvider,
     SessionStore,
     SweepStore,
@@ -24,11 +25,14 @@ from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, Sa
 
 if TYPE_CHECKING:
     from sandkeeper.adapters.dynamodb import Table
+    from sandkeeper.adapters.s3 import S3RunBodies
     from sandkeeper.services.auth import Authenticate
     from sandkeeper.services.cleanup import Cleanup
+    from sandkeeper.services.collect import Collect
     from sandkeeper.services.control import SessionControl
     from sandkeeper.services.ending import Ending
     from sandkeeper.services.execute import Execute
+    from sandkeeper.services.executions import Executions
     from sandkeeper.services.files import Files
     from sandkeeper.services.hydrate import Hydrate
     from sandkeeper.services.ingest import Ingest
@@ -56,7 +60,7 @@ def _client(service: str) -> Any:
         service,
         config=Config(
             connect_timeout=2,
-            read_timeout=10,
+            read_timeout=4,
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=THREADS,
             tcp_keepalive=True,
@@ -138,6 +142,32 @@ class _Sandboxes(_Tables):
             "there is no key to E2B: set E2B_API_KEY, or E2B_API_KEY_SECRET_ID to the secret that holds it"
         )
 
+    @cached_property
+    def runs(self) -> RunLog:
+        """The log of runs."""
+        from sandkeeper.adapters.dynamodb import DynamoRunLog  # noqa: PLC0415
+
+        return DynamoRunLog(self.table, self.bodies)
+
+    @cached_property
+    def bodies(self) -> "S3RunBodies":
+        """Outputs too large for the log's rows."""
+        from sandkeeper.adapters.s3 import S3RunBodies  # noqa: PLC0415
+
+        return S3RunBodies(lambda: self.s3, self.settings.bucket_name)
+
+    @cached_property
+    def s3(self) -> Any:
+        """The client of S3."""
+        return _client("s3")
+
+    @cached_property
+    def collect(self) -> "Collect":
+        """See runs to their end."""
+        from sandkeeper.services.collect import Collect  # noqa: PLC0415
+
+        return Collect(self.store, self.sandboxes, self.runs, self.settings.lifetimes, utc_now, self.journal)
+
 
 class ApiWiring(_Sandboxes):
     """What the API serves. The environment is read at the first request."""
@@ -158,6 +188,7 @@ class ApiWiring(_Sandboxes):
             sandboxes=self.sandboxes,
             lifetimes=self.settings.lifetimes,
             quota=SessionQuota(self.store, self.settings.max_sessions_per_owner),
+            collect=self.collect,
             stack=self.settings.stack_name,
             clock=utc_now,
             new_id=new_ulid,
@@ -168,7 +199,7 @@ class ApiWiring(_Sandboxes):
         """The bytes of files."""
         from sandkeeper.adapters.s3 import S3FileContents  # noqa: PLC0415
 
-        return S3FileContents(_client("s3"), self.settings.bucket_name)
+        return S3FileContents(self.s3, self.settings.bucket_name)
 
     @cached_property
     def keys(self) -> ApiKeyStore:
@@ -210,7 +241,23 @@ class ApiWiring(_Sandboxes):
         from sandkeeper.services.execute import Execute  # noqa: PLC0415
 
         self.e2b_api_key  # noqa: B018 - a missing key is told before anything is claimed
-        return Execute(self.sessions, self.hydrate, self.sandboxes, self.beside, new_ulid, self.journal)
+        return Execute(
+            sessions=self.sessions,
+            executions=self.executions,
+            hydrate=self.hydrate,
+            sandboxes=self.sandboxes,
+            runs=self.runs,
+            beside=self.beside,
+            new_id=new_ulid,
+            journal=self.journal,
+        )
+
+    @cached_property
+    def executions(self) -> "Executions":
+        """Look at runs, follow them, stop them."""
+        from sandkeeper.services.executions import Executions  # noqa: PLC0415
+
+        return Executions(self.sessions, self.collect, self.runs)
 
     @cached_property
     def control(self) -> "SessionControl":
@@ -264,7 +311,7 @@ class CleanupWiring(_Sandboxes):
         """How sessions end."""
         from sandkeeper.services.ending import Ending  # noqa: PLC0415
 
-        return Ending(self.store, self.sandboxes, self.settings.lifetimes, utc_now, new_ulid)
+        return Ending(self.store, self.sandboxes, self.collect, self.settings.lifetimes, utc_now, new_ulid)
 
     @cached_property
     def sweeps(self) -> SweepStore:

@@ -5,6 +5,7 @@ nothing. The SDK offers no public way to do so; `_attached` is the one place tha
 against the installed version.
 """
 
+import hmac
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,62 +31,36 @@ from e2b import (
 from e2b.connection_config import ConnectionConfig
 from e2b.exceptions import ServiceBusyException, is_sandbox_not_found_message
 from e2b_code_interpreter import Sandbox
-from e2b_code_interpreter.models import ExecutionError, OutputMessage, Result
 from packaging.version import Version
 
+from sandkeeper.adapters.runner.client import Runner, connections
+from sandkeeper.adapters.runner.package import start_command
 from sandkeeper.errors import CapacityExhausted, FileUnusable, NotConfigured, SandboxUnavailable
-from sandkeeper.model import Display, Output, Raised, RunEnd, RunOutcome, SandboxRef, Stream
-from sandkeeper.outputs import CHART, DATA
+from sandkeeper.model import SandboxRef
 from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
+from sandkeeper.runner.__main__ import PORT as RUNNER_PORT
+from sandkeeper.runs import Cancelled, RunEvent, RunOrder
 
 CONTROL_TIMEOUT_S = 15.0
 """How long a call of the control plane may take, the SDK's own retries of busy answers included."""
 
 CONNECT_TIMEOUT_S = 5.0
 
-INTERRUPT_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 10.0
+"""How long a runner may take to start."""
 
 TRANSFER_TIMEOUT_S = 30.0
 """How long a file may take on its way into a sandbox."""
 
 PHASES_SUMMED = 2
 """The SDK hands a limit to its transport (pyqwest 0.12.0) as the limit of reading and of writing, and the transport
-ends the request after the sum of both: twice as late as asked. Contract tests count what a run gets done within its
-limit and how long a call waits, so that a version that mends this is noticed."""
+ends the request after the sum of both: twice as late as asked. A contract test counts how long a call waits, so
+that a version that mends this is noticed."""
 
 REMEMBERED_SANDBOXES = 256
 
-DEFAULT_CONTEXT = "default"
-"""The interpreter's own name for the kernel that code without a context runs in. Its other id leads to the same
-kernel, but a restart by it leaves the interpreter listening to the kernel that was."""
-
-KERNEL_LOST = "ContextRestarting"
-"""The interpreter's own error for a run whose kernel ended or was restarted."""
-
-INTERRUPT = (
-    "for process in /proc/[0-9]*; do"
-    " if grep -qs '[i]pykernel_launcher' $process/cmdline; then kill -INT ${process#/proc/}; fi; done; true"
-)
-"""The interpreter has no call to interrupt a kernel but the end of the connection that its run was asked for on. A
-kernel that is signalled while it runs nothing takes no notice. The brackets keep the shell from finding itself."""
-
-_MIME_TYPES = {
-    "text": "text/plain",
-    "html": "text/html",
-    "markdown": "text/markdown",
-    "svg": "image/svg+xml",
-    "png": "image/png",
-    "jpeg": "image/jpeg",
-    "pdf": "application/pdf",
-    "latex": "text/latex",
-    "json": "application/json",
-    "javascript": "text/javascript",
-    "data": DATA,
-}
-
 _GONE = (NotFoundException, SandboxNotRunningException)
 _BUSY = (RateLimitException, ServiceBusyException)
-_CUT_OFF = (httpx.ReadError, httpx.RemoteProtocolError, httpx.WriteError)
 _UNREACHABLE = (TimeoutException, SandboxException, httpx.TransportError, OSError)
 
 
@@ -138,6 +113,7 @@ class E2BSandboxProvider:
     def __init__(self, account: Callable[[], E2BAccount]) -> None:
         """`account` is asked at each call: its key may have to be fetched first."""
         self._account = account
+        self._connections = connections()
         self._attached_before: OrderedDict[SandboxRef, Sandbox] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -151,6 +127,7 @@ class E2BSandboxProvider:
                     timeout=_seconds(spec.lifetime),
                     metadata=dict(spec.metadata),
                     lifecycle={"on_timeout": "pause" if spec.pauses else "kill"},
+                    network={"allow_public_traffic": False},
                     idempotency_key=_idempotency_key(spec, account.template),
                     **account.within(within),
                 )
@@ -192,41 +169,51 @@ class E2BSandboxProvider:
         with _our_errors():
             Sandbox.kill(sandbox_id, **self._account().options)
 
-    def run(self, sandbox: SandboxRef, code: str, *, timeout: timedelta) -> RunOutcome:
-        """See `SandboxProvider.run`."""
-        attached = self._attach(sandbox)
-        outputs: list[Output] = []
-        end, count = RunEnd.FINISHED, None
-        try:
-            execution = attached.run_code(
-                code,
-                on_stdout=lambda message: outputs.append(_stream(message)),
-                on_stderr=lambda message: outputs.append(_stream(message)),
-                on_result=lambda result: outputs.append(_display(result)),
-                on_error=lambda error: outputs.append(_raised(error)),
-                timeout=_request_timeout(timeout.total_seconds()),
-                request_timeout=CONNECT_TIMEOUT_S,
-            )
-            count = execution.execution_count
-        except (SandboxException, httpx.TransportError) as error:
-            end = _end_of(error)
-        except ValueError:  # a line of output that was cut in the middle, where the connection broke
-            end = RunEnd.SANDBOX_LOST
-        if outputs and _tells_of_lost_kernel(outputs[-1]):
-            return RunOutcome(outputs[:-1], RunEnd.KERNEL_DIED, count)
-        return RunOutcome(outputs, end, count)
-
-    def interrupt(self, sandbox: SandboxRef) -> None:
-        """See `SandboxProvider.interrupt`."""
+    def prepare(self, sandbox: SandboxRef) -> None:
+        """See `SandboxProvider.prepare`: starts the runner, unless there is one."""
+        tokens = {"RUNNER_TOKEN": self._token(sandbox), "RUNNER_INTERPRETER_TOKEN": sandbox.envd_token or ""}
         with _our_errors():
             self._attach(sandbox).commands.run(
-                INTERRUPT, user="root", timeout=INTERRUPT_TIMEOUT_S, request_timeout=CONNECT_TIMEOUT_S
+                start_command(),
+                user="root",
+                envs=tokens,
+                timeout=START_TIMEOUT_S,
+                request_timeout=CONNECT_TIMEOUT_S,
             )
+
+    def run(self, sandbox: SandboxRef, order: RunOrder, *, wait: timedelta) -> Iterator[RunEvent]:
+        """See `SandboxProvider.run`."""
+        return self._runner(sandbox).run(order, wait)
+
+    def follow(self, sandbox: SandboxRef, run_id: str, *, after: int, wait: timedelta) -> Iterator[RunEvent]:
+        """See `SandboxProvider.follow`."""
+        return self._runner(sandbox).follow(run_id, after, wait)
+
+    def cancel(self, sandbox: SandboxRef, run_id: str | None = None) -> Cancelled:
+        """See `SandboxProvider.cancel`."""
+        return self._runner(sandbox).cancel(run_id)
 
     def restart_kernel(self, sandbox: SandboxRef) -> None:
         """See `SandboxProvider.restart_kernel`."""
-        with _our_errors():
-            self._attach(sandbox).restart_code_context(DEFAULT_CONTEXT)
+        self._runner(sandbox).restart_kernel()
+
+    def _runner(self, sandbox: SandboxRef) -> Runner:
+        """Returns the sandbox's runner, which is started when it does not answer."""
+        headers = {
+            "E2b-Sandbox-Id": sandbox.sandbox_id,
+            "E2b-Sandbox-Port": str(RUNNER_PORT),
+            "Authorization": f"Bearer {self._token(sandbox)}",
+        }
+        if sandbox.traffic_token is not None:
+            headers["E2B-Traffic-Access-Token"] = sandbox.traffic_token
+        attached = self._attach(sandbox)
+        url = attached.connection_config.get_sandbox_url(sandbox.sandbox_id, attached.sandbox_domain, RUNNER_PORT)
+        return Runner(self._connections, url, headers, start=lambda: self.prepare(sandbox))
+
+    def _token(self, sandbox: SandboxRef) -> str:
+        """Returns what a sandbox's runner asks for: known to whoever has the account's key, and kept nowhere."""
+        key = self._account().api_key.encode()
+        return hmac.new(key, f"runner of {sandbox.sandbox_id}".encode(), sha256).hexdigest()
 
     def write_file(self, sandbox: SandboxRef, path: str, content: Iterable[bytes]) -> None:
         """See `SandboxProvider.write_file`."""
@@ -287,23 +274,6 @@ def _attached(sandbox: SandboxRef, account: E2BAccount) -> Sandbox:
     )
 
 
-def _end_of(error: Exception) -> RunEnd:
-    """Returns how a run ended that the SDK reports as an error, or raises what kept it from starting.
-
-    `run_code` raises one class for a limit that was reached, a sandbox that is gone and one that dies: what they
-    were made from tells them apart.
-    """
-    # The error itself among them: below a transport's own error lies one of the transport's library.
-    origins = (error, error.__cause__, error.__context__)
-    if any(isinstance(origin, httpx.ReadTimeout) for origin in origins):
-        return RunEnd.TIMEOUT
-    if any(isinstance(origin, _CUT_OFF) for origin in origins):
-        return RunEnd.SANDBOX_LOST
-    if isinstance(error, NotFoundException) or is_sandbox_not_found_message(str(error)):
-        raise SandboxGone(str(error)) from error
-    raise SandboxUnavailable(f"the sandbox cannot be reached: {type(error).__name__}") from error
-
-
 def _request_timeout(seconds: float) -> float:
     """Returns what the SDK has to be told, so that a request ends after this time."""
     return seconds / PHASES_SUMMED
@@ -311,25 +281,3 @@ def _request_timeout(seconds: float) -> float:
 
 def _seconds(duration: timedelta) -> int:
     return max(1, round(duration.total_seconds()))
-
-
-def _stream(message: OutputMessage) -> Stream:
-    return Stream("stderr" if message.error else "stdout", message.line)
-
-
-def _tells_of_lost_kernel(output: Output) -> bool:
-    """Returns whether the interpreter itself speaks. A program's own exception has a traceback."""
-    return isinstance(output, Raised) and output.name == KERNEL_LOST and not output.traceback
-
-
-def _raised(error: ExecutionError) -> Raised:
-    return Raised(error.name, error.value, error.traceback)
-
-
-def _display(result: Result) -> Display:
-    """Returns all forms of a result by MIME type; a chart as the data that the kernel read off the plot."""
-    data = {mime: value for name, mime in _MIME_TYPES.items() if (value := result[name]) is not None}
-    chart = getattr(result, "chart", None)
-    if chart is not None:
-        data[CHART] = chart.to_dict()
-    return Display({**data, **(result.extra or {})}, is_main_result=result.is_main_result)

@@ -1,7 +1,8 @@
 """Contents of files in one S3 bucket."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -20,7 +21,11 @@ TO_BE_MENDED = ("NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "Signature
 
 def object_key(key: ChatKey, file_id: str) -> str:
     """Returns where a file's content lies. The prefixes keep `.` and `..` from being path segments."""
-    return f"files/o={quote(key.owner, safe='')}/c={key.chat_id}/{file_id}"
+    return f"files/{_folder(key)}/{file_id}"
+
+
+def _folder(key: ChatKey) -> str:
+    return f"o={quote(key.owner, safe='')}/c={key.chat_id}"
 
 
 def file_at(object_key: str) -> tuple[ChatKey, str] | None:
@@ -78,3 +83,30 @@ class S3FileContents:
         """See `FileContents.delete`."""
         with _our_errors(self._bucket):
             self._client.delete_object(Bucket=self._bucket, Key=object_key(key, file_id))
+
+
+class S3RunBodies:
+    """Outputs of runs that are too large for a row, in an S3 bucket."""
+
+    def __init__(self, client: Callable[[], Any], bucket: str) -> None:
+        """`client` is asked when there is such an output, which is seldom."""
+        self._client = client
+        self._bucket = bucket
+
+    def write(self, key: ChatKey, execution_id: str, content: bytes) -> str:
+        """Keeps the content, and returns its object's key: one of its own, since not all may tell of one end."""
+        address = f"runs/{_folder(key)}/{execution_id}-{sha256(content).hexdigest()[:16]}.json"
+        with _our_errors(self._bucket):
+            self._client().put_object(
+                Bucket=self._bucket, Key=address, Body=content, ContentType="application/json"
+            )
+        return address
+
+    def read(self, address: str) -> bytes | None:
+        """Returns the content, None when it is gone."""
+        try:
+            with _our_errors(self._bucket):
+                content: bytes = self._client().get_object(Bucket=self._bucket, Key=address)["Body"].read()
+        except FileNotFound:
+            return None
+        return content

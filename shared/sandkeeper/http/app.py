@@ -1,7 +1,10 @@
 """The application, the same under Mangum in Lambda and under uvicorn at home."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -10,9 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandkeeper import __version__
 from sandkeeper.errors import SandkeeperError
-from sandkeeper.http import problems, routes, session_routes
+from sandkeeper.http import execute_routes, problems, routes, session_routes
 from sandkeeper.http.problems import Problem
 from sandkeeper.wiring import ApiWiring, new_ulid
+
+THREADS = 400
+"""How many requests one server process serves at once."""
 
 DESCRIPTION = """\
 Every chat has its own warm Python sandbox: variables, dataframes and files survive from call to call.
@@ -31,9 +37,11 @@ def create_app(wiring: ApiWiring) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
+        lifespan=_many_at_once,
     )
     app.state.wiring = wiring
     app.include_router(routes.public)
+    app.include_router(execute_routes.gated)
     app.include_router(routes.gated)
     app.include_router(session_routes.gated)
     app.add_exception_handler(SandkeeperError, problems.of_ours)  # type: ignore[arg-type]
@@ -42,6 +50,13 @@ def create_app(wiring: ApiWiring) -> FastAPI:
     app.add_middleware(RequestContext, wiring=wiring)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+@asynccontextmanager
+async def _many_at_once(_: FastAPI) -> AsyncIterator[None]:
+    """Lets a server that outlives a call serve many at once: most only wait. Lambda serves one at a time."""
+    to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield
 
 
 class RequestContext:

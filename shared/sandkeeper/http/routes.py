@@ -1,19 +1,15 @@
 """The endpoints. Each parses, calls one service, and answers."""
 
-from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, Path, Query, Request, Security
 from fastapi.security import HTTPBearer
 
 from sandkeeper import __version__
 from sandkeeper.http.gate import GatedRoute
 from sandkeeper.http.problems import documented
 from sandkeeper.http.schemas import (
-    MAX_TIMEOUT_MS,
     ChatId,
-    ExecuteReply,
-    ExecuteRequest,
     FileId,
     FileList,
     FileRequest,
@@ -24,7 +20,6 @@ from sandkeeper.http.schemas import (
     UploadSchema,
 )
 from sandkeeper.model import ChatKey
-from sandkeeper.services.execute import RunRequest
 from sandkeeper.wiring import ApiWiring
 
 bearer = HTTPBearer(auto_error=False, description="An API key `sk_…`, or a JWT. The gate checks it.")
@@ -58,24 +53,6 @@ FileInPath = Annotated[FileId, Path(alias="fileId")]
 def health() -> Health:
     """Tells that the service is up, and no more."""
     return Health(status="ok", version=__version__)
-
-
-@gated.post("/api/jupyter/execute", tags=["execute"], responses=documented(404, 409, 413, 415, 422, 429))
-def execute(request: Request, response: Response, body: ExecuteRequest, wiring: Wired) -> ExecuteReply:
-    """Runs Python in the chat's sandbox, which is created on first use and keeps its variables and files."""
-    default_ms = min(wiring.settings.e2b_sandbox_timeout, MAX_TIMEOUT_MS)
-    reply = wiring.execute(
-        RunRequest(
-            key=ChatKey(request.state.owner, body.chat_id),
-            code=body.code,
-            file_ids=body.file_ids,
-            limit=timedelta(milliseconds=body.timeout_ms or default_ms),
-            on_busy=body.on_busy,
-        )
-    )
-    answer = ExecuteReply.of(reply)
-    response.headers["Server-Timing"] = answer.timings.header()
-    return answer
 
 
 @gated.get("/api/jupyter/execute", tags=["execute"], responses=documented(422))

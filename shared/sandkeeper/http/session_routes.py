@@ -32,7 +32,7 @@ def list_sessions(request: Request, wiring: Wired, limit: Limit = 50, next: Next
 @gated.get("/api/chats/{chatId}/session", responses=documented(404, 422))
 def get_session(chat: Chat, wiring: Wired) -> SessionDetail:
     """Returns the chat's live session."""
-    return SessionDetail.of(wiring.control.get(chat))
+    return SessionDetail.of(wiring.control.look(chat))
 
 
 @gated.post("/api/chats/{chatId}/session/interrupt", responses=documented(404, 409, 422))

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from sandkeeper.errors import FieldProblem, InvalidRequest
-from sandkeeper.http.schemas import ChatId, SessionSchema, TimingsSchema, Wire
+from sandkeeper.http.execute_schemas import SessionSchema, TimingsSchema
+from sandkeeper.http.schemas import ChatId, Wire
 from sandkeeper.model import utc_moment
 from sandkeeper.ports import Position
 from sandkeeper.services.control import Activity, SessionInfo, SessionList
@@ -133,6 +134,6 @@ class PackagesReply(Wire):
             success=reply.error is None,
             installed=[Package(name=name, version=reply.installed[name]) for name in sorted(reply.installed)],
             error=reply.error,
-            session=SessionSchema.of(reply.run),
+            session=SessionSchema.of(reply.run.execution),
             timings=TimingsSchema.of(reply.run.timings),
         )

@@ -12,7 +12,7 @@ carries `Authorization: Bearer <token>`; answers are JSON, those with events one
 | request | answer |
 |---|---|
 | `GET /` | `{"open": [id]}`: what has not ended, in order; the first is under way |
-| `POST /runs/{id}?after=0&wait_ms=`, `Order` and `code` as body | starts the run, or finds it; its events |
+| `POST /runs/{id}?after=0&wait_ms=`, an `Order` as body | starts the run, or finds it; its events |
 | `GET /runs/{id}?after=0&wait_ms=` | its events; 404 when it is not known |
 | `POST /runs/{id}/cancel`, `POST /cancel` | `{"cancelled": bool, "ended": bool}`: that run, or what is under way |
 | `POST /restart` | `{}` once the kernel is a new one |

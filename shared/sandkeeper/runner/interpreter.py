@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import socket
 
+from sandkeeper.runner.greeting import PORT, request
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-ADDRESS = ("127.0.0.1", 49999)
 SILENCE_S = 60.0
 """How long the interpreter may say nothing: while code runs, it sends a sign of life every few seconds."""
 MAX_HEAD_BYTES = 64 * 1024
@@ -21,12 +22,20 @@ MAX_LINE_BYTES = 32 * 1024 * 1024
 class Interpreter:
     """The interpreter beside the runner. Raises `OSError` for what it does not answer, or not to its end."""
 
-    def __init__(self, access_token: str) -> None:
+    def __init__(self, host: str, access_token: str) -> None:
+        self._host = host
         self._access_token = access_token
 
     def execute(self, code: str) -> Iterator[bytes | None]:
         """Yields the events of running the code, as JSON; None in the place of one that is too long."""
         with self._ask("/execute", json.dumps({"code": code}).encode()) as answer:
+            yield from answer.lines()
+
+    def answered(self, descriptor: int) -> Iterator[bytes | None]:
+        """Yields the events of what was asked for on this connection before."""
+        connection = socket.socket(fileno=descriptor)
+        connection.settimeout(SILENCE_S)
+        with Answer(connection) as answer:
             yield from answer.lines()
 
     def restart(self) -> None:
@@ -36,15 +45,10 @@ class Interpreter:
                 pass
 
     def _ask(self, path: str, body: bytes) -> Answer:
-        connection = socket.create_connection(ADDRESS, SILENCE_S)
+        connection = socket.create_connection((self._host, PORT), SILENCE_S)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            head = (
-                f"POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-                f"x-access-token: {self._access_token}\r\n\r\n"
-            )
-            connection.sendall(head.encode() + body)
+            connection.sendall(request(path, self._access_token, body))
             answer = Answer(connection)
             if answer.status != 200:
                 raise OSError(f"the interpreter answers {path} with {answer.status}")

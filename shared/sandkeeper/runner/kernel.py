@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 
+from sandkeeper.runner.greeting import CODE
 from sandkeeper.runner.interpreter import Interpreter
 
 TYPE_CHECKING = False
@@ -18,22 +19,21 @@ if TYPE_CHECKING:
     """Process id → start time, in clock ticks since the machine's start."""
 
 _KERNEL = b"ipykernel_launcher"
-_PREPARE = """
-import sys
-sys.stdout.flush_interval = sys.stderr.flush_interval = 0.02
-get_ipython().execution_count = 0
-del sys
-"""
-"""Run first in every kernel: what a program prints is shown after 20 ms, not 200, and the first run is number 1."""
 
 
 class Kernel:
     """The interpreter's kernel."""
 
-    def __init__(self, interpreter: Interpreter, path: str) -> None:
-        """Keeps at `path` which kernel it was, so that a runner that comes after this one knows."""
+    def __init__(self, interpreter: Interpreter, path: str, mark: str = "", greeted: int | None = None) -> None:
+        """Keeps at `path` which kernel it was, so that a runner that comes after this one knows.
+
+        `mark` is in the environment of our kernels, where those of others can be seen, too. `greeted` is where the
+        kernel answers that has been greeted already.
+        """
         self._interpreter = interpreter
         self._path = path
+        self._mark = mark.encode()
+        self._greeted = greeted
         self._lock = threading.Lock()
         self._processes, self._reset = self._read()
 
@@ -43,7 +43,7 @@ class Kernel:
 
     def interrupt(self) -> None:
         """Lets running code see `KeyboardInterrupt`; a kernel that runs none takes no notice."""
-        for process in _kernels():
+        for process in _kernels(self._mark):
             try:
                 os.kill(int(process), signal.SIGINT)
             except OSError as error:
@@ -64,20 +64,22 @@ class Kernel:
         """Returns why variables of earlier runs are gone, once; None when they are not. Prepares a new kernel."""
         with self._lock:
             before, reset = self._processes, self._reset
-            is_same = bool(before) and before.items() <= _kernels().items()
+            is_same = bool(before) and before.items() <= _kernels(self._mark).items()
         if is_same and not reset:
             return None
         if before and not is_same:
             reset = reset or "kernel_died"
         self._prepare()
         with self._lock:
-            self._processes, self._reset = _kernels(), None
+            self._processes, self._reset = _kernels(self._mark), None
             self._write()
         return reset
 
     def _prepare(self) -> None:
+        greeted, self._greeted = self._greeted, None
+        answer = self.execute(CODE) if greeted is None else self._interpreter.answered(greeted)
         try:
-            for _ in self.execute(_PREPARE):
+            for _ in answer:
                 pass
         except (OSError, ValueError) as error:
             print(f"the kernel is not prepared: {error}", file=sys.stderr)
@@ -99,8 +101,8 @@ class Kernel:
             print(f"which kernel it is cannot be kept: {error}", file=sys.stderr)
 
 
-def _kernels() -> Processes:
-    """Returns every kernel that lives."""
+def _kernels(mark: bytes) -> Processes:
+    """Returns every kernel of ours that lives."""
     found = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -108,6 +110,8 @@ def _kernels() -> Processes:
                 with open(f"/proc/{name}/cmdline", "rb") as file:
                     if _KERNEL not in file.read().split(b"\0"):
                         continue
+                if mark and not _is_marked(name, mark):
+                    continue
                 with open(f"/proc/{name}/stat", "rb") as file:
                     state, *rest = file.read().rpartition(b")")[2].split()
             except OSError:  # it has ended
@@ -115,6 +119,11 @@ def _kernels() -> Processes:
             if state not in b"ZX":
                 found[name] = int(rest[18])
     return found
+
+
+def _is_marked(process: str, mark: bytes) -> bool:
+    with open(f"/proc/{process}/environ", "rb") as file:
+        return mark in file.read().split(b"\0")
 
 
 def oom_kills() -> int:

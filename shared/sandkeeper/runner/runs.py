@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from typing import Any, TypedDict
 
     class Order(TypedDict):
-        """What is asked for, but the code. `digest` stands for all of it."""
+        """What is asked for. `digest` stands for all of it; `about` is what the caller wants to be told again."""
 
+        code: str
         limit_ms: int
         output_bytes: int
         on_busy: str
         digest: str
+        about: dict[str, Any]
 
     Event = dict[str, Any]
 
@@ -39,6 +41,8 @@ class Run:
         self.ended = bool(events) and events[-1]["type"] == "end"
         self.stop_for: str | None = None
         """Why the run is to end before its time: `timeout`, `cancelled` or `output_limit`."""
+        self.stopping = threading.Event()
+        """Set when the run is to end, and when it has."""
         self.changed = threading.Condition()
         self._spool: int | None = None
 
@@ -61,8 +65,9 @@ class Run:
     def stop(self, reason: str) -> None:
         """Lets the run end for this reason, unless it is to end for another."""
         with self.changed:
-            self.stop_for = self.stop_for or reason
-            self.changed.notify_all()
+            is_first, self.stop_for = self.stop_for is None, self.stop_for or reason
+        if is_first:
+            self.stopping.set()
 
     def wait_for_end(self, seconds: float) -> bool:
         """Returns whether the run has ended within this time."""

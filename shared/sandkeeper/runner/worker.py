@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from _queue import SimpleQueue
 from collections import deque
 
 from sandkeeper.runner.kernel import Kernel, oom_kills
@@ -37,8 +38,9 @@ class Worker:
         self._spool = spool
         self._kernel = kernel
         self._running: Run | None = None
-        self._queue: deque[tuple[Run, str]] = deque()
+        self._queue: deque[Run] = deque()
         self._changed = threading.Condition()
+        self._to_watch: SimpleQueue[Attempt] = SimpleQueue()
 
     def start(self) -> None:
         """Runs from now on what is accepted, after an end for what was left without one."""
@@ -48,14 +50,15 @@ class Worker:
         if left:
             self._kernel.interrupt()  # it may still be busy with one of them
         threading.Thread(target=self._work, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def open(self) -> list[Run]:
         """Returns what has been accepted and not ended, in order: the first is under way, or about to be."""
         with self._changed:
             running = [self._running] if self._running and not self._running.ended else []
-            return [*running, *(run for run, _ in self._queue)]
+            return [*running, *self._queue]
 
-    def accept(self, run_id: str, order: Order, code: str) -> Run:
+    def accept(self, run_id: str, order: Order) -> Run:
         """Returns the run of this id, which from now on is run when its turn comes. Raises `Refused`."""
         with self._changed:
             known = self._spool.get(run_id)
@@ -68,7 +71,7 @@ class Worker:
                 raise Refused("full")
             run = self._spool.new(run_id)
             run.add("accepted", **order, ahead_ms=sum(other.order["limit_ms"] for other in before))
-            self._queue.append((run, code))
+            self._queue.append(run)
             self._changed.notify_all()
             return run
 
@@ -79,11 +82,10 @@ class Worker:
     def cancel(self, run: Run) -> bool:
         """Lets the run end soon, at once if it has not begun; returns whether there was anything to end."""
         with self._changed:
-            for waiting in self._queue:
-                if waiting[0] is run:
-                    self._queue.remove(waiting)
-                    run.add("end", end="cancelled", reset=False)
-                    return True
+            if run in self._queue:
+                self._queue.remove(run)
+                run.add("end", end="cancelled", reset=False)
+                return True
         with run.changed:
             was_open = not run.ended
             run.stop("cancelled")
@@ -95,47 +97,57 @@ class Worker:
             with self._changed:
                 self._running = None
                 self._changed.wait_for(lambda: self._queue)
-                run, code = self._queue.popleft()
-                self._running = run
+                run = self._running = self._queue.popleft()
             try:
-                self._run(run, code)
+                self._run(run)
             except Exception as error:  # noqa: BLE001 - whatever it was, the run must end
                 print(f"{run.id} is lost: {error!r}", file=sys.stderr)
                 run.add("end", end="lost", reset=False)
 
-    def _run(self, run: Run, code: str) -> None:
+    def _run(self, run: Run) -> None:
         reset = self._kernel.ready()
         if run.stop_for:
+            if reset is not None:
+                self._kernel.note_reset(reset)  # for the next run to tell: this one never began
             run.add("end", end=run.stop_for, reset=reset is not None)
             return
         run.add("started", reset=reset)
-        Attempt(run, self._kernel).make(code)
+        attempt = Attempt(run, self._kernel)
+        self._to_watch.put(attempt)
+        attempt.make()
+
+    def _watch(self) -> None:
+        """Holds runs to their limits, on a thread that is there before it is needed: to start one takes a while."""
+        while True:
+            self._to_watch.get().watch()
 
 
 class Attempt:
-    """The one time that a run's code is run: its events heard on this thread, its limits watched on another."""
+    """The one time that a run's code is run: its events heard on one thread, its limits watched on another."""
 
     def __init__(self, run: Run, kernel: Kernel) -> None:
         self._run = run
         self._kernel = kernel
         self._left_bytes = run.order["output_bytes"]
+        self._stopping = threading.Lock()
+        """Held while the kernel is interrupted, and while the run ends: an interrupt never meets the next run."""
         self._is_over = False
         self._was_stopped = False
         self._was_restarted = False
+        self._is_restarted = threading.Event()
 
-    def make(self, code: str) -> None:
+    def make(self) -> None:
         """Returns when the run has ended."""
         kills = oom_kills()
-        guard = threading.Thread(target=self._guard, daemon=True)
-        guard.start()
-        has_ended, error = self._hear(code)
+        has_ended, error = self._hear()
         died = error is not None and error["name"] == "ContextRestarting" and not error["traceback"]
         if error is not None and not died:
             self._tell(error)
-        with self._run.changed:
+        with self._stopping:
             self._is_over = True
-            self._run.changed.notify_all()
-        guard.join()
+        self._run.stopping.set()
+        if self._was_restarted:
+            self._is_restarted.wait()
         if died:
             self._kernel.note_reset("kernel_died")
         end = "finished" if has_ended else "lost"
@@ -145,12 +157,12 @@ class Attempt:
             end = self._run.stop_for or end
         self._run.add("end", end=end, reset=died or self._was_restarted)
 
-    def _hear(self, code: str) -> tuple[bool, Event | None]:
+    def _hear(self) -> tuple[bool, Event | None]:
         """Returns whether the interpreter has said that it is over, and an error that was the last that it said."""
         last_error: Event | None = None
         has_ended = False
         try:
-            for line in self._kernel.execute(code):
+            for line in self._kernel.execute(self._run.order["code"]):
                 event = {"type": "too_long"} if line is None else json.loads(line)
                 if event["type"] == "end_of_execution":
                     has_ended = True
@@ -185,26 +197,28 @@ class Attempt:
         self._left_bytes -= size
         self._run.add(kind, **fields)
 
-    def _guard(self) -> None:
-        """Ends the run at its limit, or when it is to stop."""
+    def watch(self) -> None:
+        """Ends the run at its limit, or when it is to stop; returns once it is over."""
         run = self._run
-        with run.changed:
-            if not run.changed.wait_for(lambda: self._is_over or run.stop_for, run.order["limit_ms"] / 1000):
-                run.stop_for = "timeout"
+        if not run.stopping.wait(run.order["limit_ms"] / 1000):
+            run.stop("timeout")
+        run.stopping.clear()
         for _ in range(STOPS_BEFORE_RESTART):
-            with run.changed:
+            with self._stopping:
                 if self._is_over:
                     return
                 self._was_stopped = True
-            self._kernel.interrupt()
-            with run.changed:
-                if run.changed.wait_for(lambda: self._is_over, STOP_AGAIN_S):
-                    return
-        self._was_restarted = True
+                self._kernel.interrupt()
+            run.stopping.wait(STOP_AGAIN_S)
+        with self._stopping:
+            if self._is_over:
+                return
+            self._was_restarted = True
         try:
             self._kernel.restart("kernel_died")
         except OSError as error:
             print(f"the kernel that {run.id} holds cannot be restarted: {error}", file=sys.stderr)
+        self._is_restarted.set()
 
 
 def _size(fields: Event) -> int:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+CALL_BUDGET_S = 28.0
+"""Every call answers within this time: the gateway gives up at 30 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

@@ -5,17 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sandkeeper.errors import SessionBusy, SessionNotFound
+from sandkeeper.errors import CapacityExhausted, SandboxUnavailable, SessionBusy, SessionNotFound
 from sandkeeper.model import ChatKey, Session, SessionState
-from sandkeeper.ports import Granted, Position, Refused, SandboxGone
+from sandkeeper.ports import Position, SandboxGone
 from sandkeeper.services.budget import Budget
-from sandkeeper.services.sessions import Sessions
-
-INTERRUPT_S = 10.0
-"""How long code may take to react to being interrupted."""
-
-SIGNAL_EVERY_S = 1.0
-"""How long code has to end before it is signalled again: a signal too many disturbs whatever comes next."""
+from sandkeeper.services.sessions import Sessions, sandbox_of
 
 RESTART_S = 25.0
 
@@ -57,6 +51,20 @@ class SessionControl:
         session = self.sessions.store.read(key)
         return None if session is None or not _is_there(session, now) else _info(session, now)
 
+    def look(self, key: ChatKey) -> SessionInfo:
+        """Returns the chat's live session, and does not take a run for one under way that has ended unseen.
+
+        Raises `SessionNotFound`.
+        """
+        found = self.get(key)
+        session, now = found.session, self.sessions.clock()
+        if session.state is SessionState.READY and session.is_busy and not session.is_attended(now):
+            try:
+                self.sessions.collect.settle(session, timedelta(0))
+            except (SandboxUnavailable, CapacityExhausted):
+                return found
+        return self.get(key)
+
     def get(self, key: ChatKey) -> SessionInfo:
         """Returns the chat's live session. Raises `SessionNotFound`."""
         found = self.find(key)
@@ -80,52 +88,37 @@ class SessionControl:
 
         Variables stay. Raises `SessionNotFound`, or `SessionBusy` when the code does not react.
         """
-        session = self.get(key).session
-        run_id = session.run_id
-        budget = Budget.of(INTERRUPT_S)
-        attempt, signal_at_s = 0, budget.left_s()
-        while _runs(session, run_id, self.sessions.clock()):
-            assert session.sandbox is not None, "a session that runs code has a sandbox"  # noqa: S101
-            try:
-                if budget.left_s() <= signal_at_s:
-                    self.sessions.sandboxes.interrupt(session.sandbox)
-                    signal_at_s = budget.left_s() - SIGNAL_EVERY_S
-            except SandboxGone:
-                return False
-            # The call that runs the code has to see its end, too; and the code may not have begun when signalled.
-            if not budget.pause(attempt, reserve_s=0):
-                raise SessionBusy(
-                    f"the code of chat {key.chat_id!r} has not stopped {INTERRUPT_S:.0f} s after being"
-                    " interrupted; restart the session's kernel"
-                )
-            attempt += 1
-            session = self.sessions.store.read(key) or session
-        return attempt > 0
+        sandbox = self.get(key).session.sandbox
+        if sandbox is None:  # it is being created
+            return False
+        try:
+            cancelled = self.sessions.sandboxes.cancel(sandbox)
+        except SandboxGone:
+            return False
+        if not cancelled.ended:
+            raise SessionBusy(
+                f"the code of chat {key.chat_id!r} has not stopped after being interrupted; restart the"
+                " session's kernel"
+            )
+        return cancelled.found
 
     def restart(self, key: ChatKey) -> None:
         """Gives the session a fresh kernel: variables go, files stay, and a run under way ends.
 
-        The next run's caller is told. Raises `SessionNotFound`.
+        The sandbox itself remembers it, and tells the next run. Raises `SessionNotFound`.
         """
-        # Noted before, should this call die once the kernel is restarted; and after, for a run that came in between
-        # was told of it too early, and took the word with it. Better once too often than never.
-        noted = self._note_restart(key)
-        if isinstance(noted, Refused) or noted.session.sandbox is None:
+        session = self.get(key).session
+        if session.sandbox is None:
             raise _not_found(key)
         try:
-            self.sessions.sandboxes.restart_kernel(noted.session.sandbox)
+            self.sessions.sandboxes.restart_kernel(session.sandbox)
         except SandboxGone:
-            self._restart_resumed(noted.session)
-        self._note_restart(key)
-
-    def _note_restart(self, key: ChatKey) -> Granted | Refused:
-        return self.sessions.store.note_restart(key, now=self.sessions.clock())
+            self._restart_resumed(session)
 
     def _restart_resumed(self, session: Session) -> None:
         try:
             resumed = self.sessions.reconnect(session, RESTART_COVER, Budget.of(RESTART_S))
-            assert resumed.sandbox is not None, "reconnecting gives a sandbox"  # noqa: S101
-            self.sessions.sandboxes.restart_kernel(resumed.sandbox)
+            self.sessions.sandboxes.restart_kernel(sandbox_of(resumed))
         except SandboxGone as error:
             raise _not_found(session.key) from error
 
@@ -143,13 +136,9 @@ def _info(session: Session, now: datetime) -> SessionInfo:
 def _activity(session: Session, now: datetime) -> Activity:
     if session.state is SessionState.CREATING:
         return "creating"
-    if session.is_busy(now):
+    if session.is_busy:
         return "running"
     return "paused" if session.pauses_at is not None and session.pauses_at <= now else "idle"
-
-
-def _runs(session: Session, run_id: str | None, now: datetime) -> bool:
-    return session.is_live(now) and session.is_busy(now) and session.run_id == run_id
 
 
 def _not_found(key: ChatKey) -> SessionNotFound:

@@ -7,8 +7,9 @@ Whoever dies on the way leaves a `closing` row that is due at once, so that clea
 
 from dataclasses import dataclass, replace
 
-from sandkeeper.model import ChatKey, Clock, EndReason, Lifetimes, NewId, Session, SessionState
+from sandkeeper.model import ChatKey, Clock, EndReason, Lifetimes, NewId, RunEnd, Session, SessionState
 from sandkeeper.ports import Granted, Refused, SandboxProvider, SessionStore
+from sandkeeper.services.collect import Collect
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Ending:
 
     store: SessionStore
     sandboxes: SandboxProvider
+    collect: Collect
     lifetimes: Lifetimes
     clock: Clock
     new_id: NewId
@@ -60,7 +62,12 @@ class Ending:
         return self.store.begin(closing, seen=seen)
 
     def _finish(self, session: Session) -> None:
-        """Kills the sandbox that a `closing` session has or was to replace; the row then says that it is gone."""
+        """Kills the sandbox that a `closing` session has or was to replace; the row then says that it is gone.
+
+        The run in it, if any, is recorded before.
+        """
+        given_up = session.end_reason in (EndReason.CLOSED, EndReason.FORCED)
+        self.collect.last_words(session, RunEnd.CANCELLED if given_up else RunEnd.SANDBOX_LOST)
         sandbox_id = sandbox_to_kill(session)
         if sandbox_id is not None:
             self.sandboxes.kill(sandbox_id)

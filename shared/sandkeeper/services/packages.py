@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -70,7 +70,9 @@ class Packages:
             "chars": PIP_TEXT_CHARS,
         }
         code = f"exec({_PROGRAM!r}, __import__('json').loads({json.dumps(values)!r}))"
-        run = self.execute(RunRequest(key=key, code=code, file_ids=[], limit=INLINE_LIMIT, on_busy="wait"))
+        run = self.execute(
+            RunRequest(key=key, code=code, file_ids=[], limit=INLINE_LIMIT, on_busy="wait", mode="inline")
+        )
         report = _report(run)
         return InstallReply(installed=report.get("installed", {}), error=_error(run, report), run=run)
 
@@ -95,8 +97,8 @@ def _parsed(requirements: Sequence[str]) -> list[Requirement]:
 
 
 def _report(run: RunReply) -> dict[str, Any]:
-    for output in run.outcome.outputs:
-        if isinstance(output, Display) and isinstance(report := output.data.get(REPORT), dict):
+    for event in run.execution.events:
+        if isinstance(event.what, Display) and isinstance(report := event.what.data.get(REPORT), dict):
             return report
     return {}
 
@@ -104,15 +106,26 @@ def _report(run: RunReply) -> dict[str, Any]:
 def _error(run: RunReply, report: Mapping[str, Any]) -> str | None:
     if report:
         return None if report.get("code") == 0 else str(report.get("text") or "pip failed and said nothing")
-    match run.outcome.end:
+    return _why_unreported(run)
+
+
+def _why_unreported(run: RunReply) -> str:
+    end = run.execution.end
+    match end:
+        case None:
+            why = "pip is still at work; ask again in a moment"
         case RunEnd.TIMEOUT:
-            return (
-                f"pip was not done after {run.limit.total_seconds():.0f} s and was stopped; ask for fewer at once"
-            )
+            limit_s = run.execution.context.limit.total_seconds()
+            why = f"pip was not done after {limit_s:.0f} s and was stopped; ask for fewer at once"
         case RunEnd.SANDBOX_LOST:
-            return "the connection to the sandbox broke while pip was at work; ask again"
-        case RunEnd.KERNEL_DIED:
-            return "the kernel ended while pip was at work; ask again"
+            why = "the sandbox was lost while pip was at work; ask again"
+        case RunEnd.KERNEL_DIED | RunEnd.OUT_OF_MEMORY:
+            why = "the kernel ended while pip was at work; ask again"
+        case RunEnd.CANCELLED | RunEnd.OUTPUT_LIMIT:
+            why = "pip was stopped; ask again"
         case RunEnd.FINISHED:
-            raised = next((output for output in run.outcome.outputs if isinstance(output, Raised)), None)
-            return f"{raised.name}: {raised.value}" if raised else "pip's report is missing; restart the session"
+            raised = next((each for each in run.execution.outcome.outputs if isinstance(each, Raised)), None)
+            why = f"{raised.name}: {raised.value}" if raised else "pip's report is missing; restart the session"
+        case _:
+            assert_never(end)
+    return why

@@ -9,7 +9,7 @@
 Every arrow is one conditional write, so of any number of racing callers one wins and the others see its row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,13 +23,15 @@ from sandkeeper.model import (
     EndReason,
     Lifetimes,
     NewId,
+    RunEnd,
     SandboxRef,
     Session,
     SessionState,
 )
 from sandkeeper.ports import Granted, Refused, SandboxProvider, SandboxSpec, SessionStore
 from sandkeeper.services import marks
-from sandkeeper.services.budget import Budget
+from sandkeeper.services.budget import CALL_BUDGET_S, Budget
+from sandkeeper.services.collect import Collect
 from sandkeeper.services.ending import Ending, sandbox_to_kill
 from sandkeeper.services.quota import SessionQuota
 
@@ -44,6 +46,9 @@ RUN_RESERVE_S = 2.0
 CONTROL_S = 15.0
 """The longest that one call of the sandboxes' control plane may take."""
 
+LOOK_S = 2.0
+"""For how long at a time a call watches a run that has the session and is attended by nobody."""
+
 T = TypeVar("T")
 
 
@@ -55,6 +60,7 @@ class Sessions:
     sandboxes: SandboxProvider
     lifetimes: Lifetimes
     quota: SessionQuota
+    collect: Collect
     stack: str
     clock: Clock
     new_id: NewId
@@ -62,7 +68,7 @@ class Sessions:
     @property
     def ending(self) -> Ending:
         """How sessions end."""
-        return Ending(self.store, self.sandboxes, self.lifetimes, self.clock, self.new_id)
+        return Ending(self.store, self.sandboxes, self.collect, self.lifetimes, self.clock, self.new_id)
 
     # ── Getting a session ───────────────────────────────────────────────────────────────────────────
 
@@ -81,27 +87,38 @@ class Sessions:
                 key,
                 run_id=run_id,
                 now=now,
-                run_until=now + run_limit + self.lifetimes.lease_margin,
+                run_until=self._attended_until(now),
                 expires_at=now + run_limit + self.lifetimes.session_timeout,
             )
             if isinstance(outcome, Granted) and not outcome.session.unreadable:
                 return outcome.session
             seen = outcome.session if isinstance(outcome, Granted) else outcome.seen
-            held = _is_held(seen, now)
-            if not held:
-                self._require_room(key, seen, now)
-                started = self.begin(key, seen, run_id=run_id, run_limit=run_limit)
-                if started is not None:
-                    return started
-            while True:
-                if (held and on_busy == "reject") or not budget.pause(attempt, reserve_s=WAIT_RESERVE_S):
-                    raise SessionBusy(_busy_detail(key, seen))
-                attempt += 1
-                if held:
-                    seen = self.store.read(key)
-                    held = _is_held(seen, self.clock())
-                if not held:  # free by now, or somebody else was faster a moment ago
-                    break
+            if _is_held(seen, now):
+                self._wait_for_it(key, seen, on_busy, budget)
+                continue
+            self._require_room(key, seen, now)
+            if seen is not None:
+                self.collect.last_words(seen, RunEnd.SANDBOX_LOST)
+            started = self.begin(key, seen, run_id=run_id, run_limit=run_limit)
+            if started is not None:
+                return started
+            if not budget.pause(attempt, reserve_s=WAIT_RESERVE_S):  # somebody else was faster
+                raise SessionBusy(_busy_detail(key, seen))
+            attempt += 1
+
+    def _wait_for_it(self, key: ChatKey, seen: Session | None, on_busy: OnBusy, budget: Budget) -> None:
+        """Returns once the session that others hold may be free; ends its lease if its run is over unseen."""
+        attempt = 0
+        while seen is not None and _is_held(seen, self.clock()):
+            if seen.state is SessionState.READY and not seen.is_attended(self.clock()):
+                left_s = 0.0 if on_busy == "reject" else budget.left_s() - WAIT_RESERVE_S
+                if self.collect.settle(seen, timedelta(seconds=max(0.0, min(LOOK_S, left_s)))):
+                    return
+                attempt = 0
+            if on_busy == "reject" or not budget.pause(attempt, reserve_s=WAIT_RESERVE_S):
+                raise SessionBusy(_busy_detail(key, seen))
+            attempt += 1
+            seen = self.store.read(key)
 
     def _require_room(self, key: ChatKey, seen: Session | None, now: datetime) -> None:
         """Raises `QuotaExceeded` if a session too many would begin; to replace one that counts adds none."""
@@ -133,7 +150,7 @@ class Sessions:
             expires_at=now + run_limit + self.lifetimes.session_timeout,
             claim_until=now + self.lifetimes.claim_window,
             run_id=run_id,
-            run_until=now + run_limit + self.lifetimes.claim_window + self.lifetimes.lease_margin,
+            run_until=self._attended_until(now),
             fresh_files=frozenset({ALL_FILES}),
             predecessor_id=sandbox_to_kill(seen),
             end_reason=reason or _end_reason(seen, now),
@@ -212,38 +229,42 @@ class Sessions:
         """Returns whether the sandbox would pause, or end, too soon after a run of this limit."""
         return not self._lasts(session, self.lifetimes.worth_moving(run_limit))
 
-    def extend(self, session: Session, run_limit: timedelta) -> None:
-        """Moves E2B's deadline of the session's sandbox, and notes the new one."""
+    def extend(self, session: Session, run_limit: timedelta) -> Session:
+        """Moves E2B's deadline of the session's sandbox, notes the new one, and returns the session with it."""
         lifetime = self.lifetimes.sandbox_lifetime(run_limit)
         begun = self.clock()
         self.sandboxes.extend(sandbox_of(session).sandbox_id, lifetime)
         # Not the sandbox itself: by the time that E2B answers, another call may have written a later one.
         self.store.note_sandbox(replace(session, sandbox=None, pauses_at=begun + lifetime))
+        return replace(session, pauses_at=begun + lifetime)
+
+    def _attended_until(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=CALL_BUDGET_S) + self.lifetimes.lease_margin
 
     def _lasts(self, session: Session, time: timedelta) -> bool:
         return session.pauses_at is not None and session.pauses_at >= self.clock() + time
 
     # ── Giving it back ──────────────────────────────────────────────────────────────────────────────
 
-    def keep(self, session: Session, run_limit: timedelta) -> None:
-        """Makes sure that the session stays leased to this call for a run of this limit that begins now.
+    def leave(self, session: Session, hydrated: Mapping[str, str]) -> None:
+        """Leaves the run to whoever asks for it or wants the session: this call will not see its end."""
+        self.store.leave(session, now=self.clock(), hydrated=hydrated)
 
-        Takes no round trip unless much time has passed since the claim. Raises `SessionBusy` when another call has
-        taken this one for dead.
+    def shorten(self, session: Session) -> None:
+        """Lets the sandbox pause as soon as after any run, if it was to stay awake for one that was over sooner.
+
+        To be called while the session is still leased: no other run can be in it.
         """
-        now = self.clock()
-        if session.run_until is not None and session.run_until >= now + run_limit + self.lifetimes.lease_margin / 3:
-            return
-        if not self.store.renew(session, run_until=now + run_limit + self.lifetimes.lease_margin):
-            raise SessionBusy(_busy_detail(session.key, None))
+        idle_pause = self.lifetimes.idle_pause
+        if idle_pause and self._lasts(session, 2 * idle_pause):
+            self.extend(session, timedelta(0))
 
-    def release(self, session: Session, *, ran: bool, hydrated: dict[str, str]) -> timedelta:
-        """Gives the session back and returns after what time it expires. `ran`: whether code was started."""
+    def release(self, session: Session, *, ran: bool, hydrated: Mapping[str, str]) -> None:
+        """Gives the session back. `ran`: whether code was started."""
         now = self.clock()
         self.store.release(
             session, now=now, ran=ran, expires_at=now + self.lifetimes.session_timeout, hydrated=hydrated
         )
-        return self.lifetimes.session_timeout
 
     def abandon(self, session: Session) -> None:
         """Gives a claim to create up at once, so that the next caller need not wait for its window."""
@@ -251,7 +272,7 @@ class Sessions:
 
 
 def _is_held(seen: Session | None, now: datetime) -> bool:
-    return seen is not None and (seen.is_claimed(now) or (seen.is_live(now) and seen.is_busy(now)))
+    return seen is not None and (seen.is_claimed(now) or (seen.is_live(now) and seen.is_busy))
 
 
 def _busy_detail(key: ChatKey, seen: Session | None) -> str:

@@ -2,8 +2,16 @@
 
 from sandkeeper.adapters.dynamodb.files import DynamoFileCatalog
 from sandkeeper.adapters.dynamodb.keys import DynamoApiKeyStore
+from sandkeeper.adapters.dynamodb.runs import DynamoRunLog
 from sandkeeper.adapters.dynamodb.sessions import DynamoSessionStore
 from sandkeeper.adapters.dynamodb.sweeps import DynamoSweepStore
 from sandkeeper.adapters.dynamodb.table import Table
 
-__all__ = ["DynamoApiKeyStore", "DynamoFileCatalog", "DynamoSessionStore", "DynamoSweepStore", "Table"]
+__all__ = [
+    "DynamoApiKeyStore",
+    "DynamoFileCatalog",
+    "DynamoRunLog",
+    "DynamoSessionStore",
+    "DynamoSweepStore",
+    "Table",
+]

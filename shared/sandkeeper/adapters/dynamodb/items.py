@@ -5,6 +5,8 @@
 | session | `CHAT#<owner>#<chatId>`   | `SESSION`        |
 | file    | `CHAT#<owner>#<chatId>`   | `FILE#<fileId>`  |
 | path    | `CHAT#<owner>#<chatId>`   | `PATH#<path>`    |
+| run     | `CHAT#<owner>#<chatId>`   | `RUN#<executionId>` |
+| once    | `ONCE#<digest of owner and idempotency key>` | `ONCE` |
 | claim   | `CLAIM#<claimId>`         | `CLAIM`          |
 | sweep   | `SWEEP`                   | `SWEEP`          |
 | API key | `KEY#<sha256 of token>`   | `KEY`            |
@@ -17,6 +19,7 @@ called. Times are epoch milliseconds; `ttl` alone is in seconds, as DynamoDB wan
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Annotated, Any, Self
 from zlib import crc32
 
@@ -42,6 +45,7 @@ Item = dict[str, Any]
 
 SESSION = "SESSION"
 FILE = "FILE#"
+RUN = "RUN#"
 SHARDS = 16
 """Over how many partitions of `by_expiry` live sessions are spread."""
 TTL_GRACE = timedelta(days=7)
@@ -172,9 +176,7 @@ def session_item(session: Session) -> Item:
             "runId": session.run_id,
             "runUntil": _maybe_millis(session.run_until),
             "runCount": session.run_count,
-            "restarts": session.restarts or None,
-            "restartsTold": session.restarts_told or None,
-            "executionCount": session.execution_count or None,
+            "untold": session.untold and session.untold.value,
             "hydrated": dict(session.hydrated),
             "freshFiles": set(session.fresh_files) or None,
             "predecessorId": session.predecessor_id,
@@ -220,9 +222,7 @@ class _SessionRow(BaseModel):
     run_id: str | None = None
     run_until: Moment | None = None
     run_count: Count = 0
-    restarts: Count = 0
-    restarts_told: Count = 0
-    execution_count: Count = 0
+    untold: EndReason | None = None
     hydrated: dict[str, str] = Field(default_factory=dict)
     fresh_files: Texts = frozenset()
     predecessor_id: str | None = None
@@ -266,9 +266,7 @@ def session_of(item: Mapping[str, Any]) -> Session:
         run_id=known.run_id,
         run_until=known.run_until,
         run_count=known.run_count,
-        restarts=known.restarts,
-        restarts_told=known.restarts_told,
-        execution_count=known.execution_count,
+        untold=known.untold,
         hydrated=known.hydrated,
         fresh_files=known.fresh_files,
         predecessor_id=known.predecessor_id,
@@ -330,6 +328,15 @@ def claims_of(pointers: Iterable[Mapping[str, Any]]) -> dict[str, ChatKey]:
     return {
         row["pk"].removeprefix("CLAIM#"): chat_of(row["chat"]) for row in rows if isinstance(row.get("chat"), str)
     }
+
+
+# ── Runs ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def once_key(owner: str, idempotency_key: str) -> Item:
+    """Returns the primary key of the row that says what an owner's idempotency key stands for."""
+    digest = sha256(f"{owner}\0{idempotency_key}".encode()).hexdigest()
+    return pack({"pk": f"ONCE#{digest}", "sk": "ONCE"})
 
 
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────────

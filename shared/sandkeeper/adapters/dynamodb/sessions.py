@@ -26,7 +26,7 @@ IS_CLOSING = "#state = :closing"
 NOT_CLOSED = "#state <> :closed"
 NOT_EXPIRED = "expiresAt > :now"
 EXPIRED = "expiresAt <= :now"
-IDLE = "(attribute_not_exists(runId) OR runUntil <= :now)"
+IDLE_OR_OWN = "(attribute_not_exists(runId) OR (runId = :run AND runUntil <= :now))"
 SAME_CLAIM = "claimId = :claim"
 SAME_RUN = "runId = :run"
 NO_CLAIM_UNDER_WAY = "(#state = :ready OR claimUntil <= :now)"
@@ -51,7 +51,7 @@ class DynamoSessionStore:
             "SET runId = :run, runUntil = :runUntil, lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl"
             # What rows of older versions lack, later updates build on.
             ", hydrated = if_not_exists(hydrated, :nothing), runCount = if_not_exists(runCount, :zero)",
-            f"{IS_READY} AND {NOT_EXPIRED} AND {IDLE}",
+            f"{IS_READY} AND {NOT_EXPIRED} AND {IDLE_OR_OWN}",
             {
                 ":run": run_id,
                 ":runUntil": millis(run_until),
@@ -105,16 +105,9 @@ class DynamoSessionStore:
             {":now": millis(now), ":claim": session.claim_id, ":run": session.run_id},
         )
 
-    def renew(self, session: Session, *, run_until: datetime) -> bool:
-        """See `SessionStore.renew`."""
-        renewed, _ = self._table.update(
-            items.row_key(session.key, items.SESSION),
-            "SET runUntil = :runUntil",
-            f"{IS_READY} AND {SAME_CLAIM} AND {SAME_RUN}",
-            {":runUntil": millis(run_until), ":claim": session.claim_id, ":run": session.run_id},
-            returning=False,
-        )
-        return renewed
+    def leave(self, session: Session, *, now: datetime, hydrated: Mapping[str, str]) -> bool:
+        """See `SessionStore.leave`."""
+        return self._move_on(session, "SET runUntil = :now", "", hydrated, {":now": millis(now)})
 
     def note_sandbox(self, session: Session) -> bool:
         """See `SessionStore.note_sandbox`."""
@@ -133,43 +126,45 @@ class DynamoSessionStore:
         )
         return written
 
-    def note_restart(self, key: ChatKey, *, now: datetime) -> Granted | Refused:
-        """See `SessionStore.note_restart`."""
-        return self._update(
-            key, "ADD restarts :one", f"{IS_READY} AND {NOT_EXPIRED}", {":one": 1, ":now": millis(now)}
-        )
-
     def release(
         self, session: Session, *, now: datetime, ran: bool, expires_at: datetime, hydrated: Mapping[str, str]
     ) -> bool:
         """See `SessionStore.release`."""
-        added = [*hydrated.items()]
         update = "SET lastUsedAt = :now, expiresAt = :expires, #ttl = :ttl, runCount = runCount + :ran"
-        update += ", restartsTold = :restarts" if ran and session.restarts else ""
-        update += ", executionCount = :count" if ran else ""
+        update += ", untold = :untold" if ran and session.untold else ""
+        remove = " REMOVE runId, runUntil" + (", untold" if ran and not session.untold else "")
+        values = {
+            ":now": millis(now),
+            ":expires": millis(expires_at),
+            ":ttl": items.ttl_of(expires_at),
+            ":ran": int(ran),
+            ":untold": session.untold,
+        }
+        return self._move_on(session, update, remove, hydrated, values)
+
+    def _move_on(
+        self, session: Session, update: str, remove: str, hydrated: Mapping[str, str], values: Mapping[str, Any]
+    ) -> bool:
+        """Updates the row if its lease is still the session's, and notes which files the sandbox has."""
+        added = [*hydrated.items()]
         update += "".join(f", hydrated.#file{index} = :path{index}" for index in range(len(added)))
-        update += " REMOVE runId, runUntil"
+        update += remove
         update += " DELETE freshFiles :seen" if session.fresh_files else ""
-        released, _ = self._table.update(
+        written, _ = self._table.update(
             items.row_key(session.key, items.SESSION),
             update,
             f"{IS_READY} AND {SAME_CLAIM} AND {SAME_RUN}",
             {
-                ":now": millis(now),
-                ":expires": millis(expires_at),
-                ":ttl": items.ttl_of(expires_at),
+                **values,
                 **{f":path{index}": path for index, (_, path) in enumerate(added)},
                 ":seen": set(session.fresh_files),
-                ":ran": int(ran),
-                ":restarts": session.restarts,
-                ":count": session.execution_count,
                 ":claim": session.claim_id,
                 ":run": session.run_id,
             },
             {f"#file{index}": file_id for index, (file_id, _) in enumerate(added)},
             returning=False,
         )
-        return released
+        return written
 
     def announce_file(self, key: ChatKey, file_id: str) -> None:
         """See `SessionStore.announce_file`."""
@@ -201,7 +196,7 @@ class DynamoSessionStore:
         outcome = self._update(
             key,
             _CLOSE + ", endReason = :reason",
-            f"{EXISTS} AND {NOT_CLOSED} AND #state <> :closing AND {EXPIRED} AND {IDLE} AND {NO_CLAIM_UNDER_WAY}",
+            f"{EXISTS} AND {NOT_CLOSED} AND #state <> :closing AND {EXPIRED} AND {NO_CLAIM_UNDER_WAY}",
             values,
         )
         left_behind = isinstance(outcome, Refused) and outcome.seen and outcome.seen.state is SessionState.CLOSING

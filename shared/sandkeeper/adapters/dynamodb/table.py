@@ -67,6 +67,12 @@ class Table:
         """Writes the item if the condition holds. Returns whether it did, and else the item in the way."""
         return self._conditional("put_item", Item=item, **_condition(condition, "", values or {}))
 
+    def delete(
+        self, key: Item, condition: str, values: Mapping[str, Any], names: Mapping[str, str] = NO_NAMES
+    ) -> None:
+        """Removes the item if the condition holds."""
+        self._conditional("delete_item", Key=key, **_condition(condition, "", values, names))
+
     def update(
         self,
         key: Item,

@@ -1,21 +1,27 @@
 """Sandboxes in memory."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from sandkeeper.model import (
     Clock,
+    EndReason,
     RunEnd,
     RunOutcome,
     SandboxRef,
     Stream,
     utc_now,
 )
-from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
+from sandkeeper.ports import Listed, RunUnknown, SandboxGone, SandboxPage, SandboxSpec
+from sandkeeper.runs import Accepted, Cancelled, Ended, RunEvent, RunOrder, Started
 
-Program = Callable[[SandboxRef, str], RunOutcome]
+Program = Callable[[SandboxRef, str], RunOutcome | None]
+"""What stands for a kernel: returns what code gives, None while it goes on (see `finish`)."""
+
+LOSES_VARIABLES = {RunEnd.KERNEL_DIED, RunEnd.OUT_OF_MEMORY}
 
 
 def echo(_: SandboxRef, code: str) -> RunOutcome:
@@ -37,8 +43,11 @@ class MemorySandboxProvider:
     """Sandbox id → what was asked for, of every sandbox there ever was."""
     started: dict[str, datetime] = field(default_factory=dict)
     killed: list[str] = field(default_factory=list)
-    interrupted: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
+    runs: dict[tuple[str, str], list[RunEvent]] = field(default_factory=dict)
+    """Sandbox id and run id → the run's events."""
+    resets: dict[str, EndReason] = field(default_factory=dict)
+    """Sandbox id → what its next run is to be told."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def create(self, spec: SandboxSpec, *, within: timedelta) -> SandboxRef:
@@ -84,20 +93,70 @@ class MemorySandboxProvider:
             if self.alive.pop(sandbox_id, None) is not None:
                 self.killed.append(sandbox_id)
 
-    def run(self, sandbox: SandboxRef, code: str, *, timeout: timedelta) -> RunOutcome:
-        """See `SandboxProvider.run`."""
+    def prepare(self, sandbox: SandboxRef) -> None:
+        """See `SandboxProvider.prepare`."""
         self._files(sandbox.sandbox_id)
-        return self.program(sandbox, code)
 
-    def interrupt(self, sandbox: SandboxRef) -> None:
-        """See `SandboxProvider.interrupt`."""
+    def run(self, sandbox: SandboxRef, order: RunOrder, *, wait: timedelta) -> Iterator[RunEvent]:
+        """See `SandboxProvider.run`. Nobody waits here: of a run that goes on, there is what there is."""
         self._files(sandbox.sandbox_id)
-        self.interrupted.append(sandbox.sandbox_id)
+        where = sandbox.sandbox_id, order.run_id
+        with self._lock:
+            is_new = where not in self.runs
+            if is_new:
+                self.runs[where] = []
+        if is_new:
+            reset = self.resets.pop(sandbox.sandbox_id, None)
+            self._add(where, Accepted(order.code, order.context), Started(reset))
+            outcome = self.program(sandbox, order.code)
+            if outcome is not None:
+                self.finish(order.run_id, outcome)
+        yield from [*self.runs[where]]
+
+    def finish(self, run_id: str, outcome: RunOutcome) -> None:
+        """Ends a run that goes on."""
+        (where,) = (known for known in self.runs if known[1] == run_id)
+        if outcome.end in LOSES_VARIABLES:
+            self.resets[where[0]] = EndReason.KERNEL_DIED
+        self._add(where, *outcome.outputs, Ended(outcome.end, reset=outcome.end in LOSES_VARIABLES))
+
+    def follow(self, sandbox: SandboxRef, run_id: str, *, after: int, wait: timedelta) -> Iterator[RunEvent]:
+        """See `SandboxProvider.follow`."""
+        self._files(sandbox.sandbox_id)
+        known = self.runs.get((sandbox.sandbox_id, run_id))
+        if known is None:
+            raise RunUnknown(run_id)
+        return iter(known[after:])
+
+    def cancel(self, sandbox: SandboxRef, run_id: str | None = None) -> Cancelled:
+        """See `SandboxProvider.cancel`."""
+        self._files(sandbox.sandbox_id)
+        if run_id is not None and (sandbox.sandbox_id, run_id) not in self.runs:
+            raise RunUnknown(run_id)
+        going_on = [other for other in self._going_on(sandbox) if run_id in (None, other)]
+        for other in going_on:
+            self.finish(other, RunOutcome([], RunEnd.CANCELLED))
+        return Cancelled(found=bool(going_on), ended=True)
 
     def restart_kernel(self, sandbox: SandboxRef) -> None:
         """See `SandboxProvider.restart_kernel`."""
         self._files(sandbox.sandbox_id)
         self.restarted.append(sandbox.sandbox_id)
+        for run_id in self._going_on(sandbox):
+            self.finish(run_id, RunOutcome([], RunEnd.KERNEL_DIED))
+        self.resets[sandbox.sandbox_id] = EndReason.RESTARTED
+
+    def _going_on(self, sandbox: SandboxRef) -> list[str]:
+        return [
+            run_id
+            for (sandbox_id, run_id), events in self.runs.items()
+            if sandbox_id == sandbox.sandbox_id and not isinstance(events[-1].what, Ended)
+        ]
+
+    def _add(self, where: tuple[str, str], *what: Any) -> None:
+        events = self.runs[where]
+        for each in what:
+            events.append(RunEvent(len(events) + 1, self.clock(), each))
 
     def write_file(self, sandbox: SandboxRef, path: str, content: Iterable[bytes]) -> None:
         """See `SandboxProvider.write_file`."""

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from sandkeeper.model import (
     ChatKey,
@@ -28,7 +29,9 @@ class MemorySessionStore:
         """See `SessionStore.claim`."""
         return self._write(
             key,
-            lambda row: row.is_live(now) and not row.is_busy(now),
+            lambda row: (
+                row.is_live(now) and (not row.is_busy or (row.run_id == run_id and not row.is_attended(now)))
+            ),
             lambda row: replace(row, run_id=run_id, run_until=run_until, last_used_at=now, expires_at=expires_at),
         )
 
@@ -66,12 +69,12 @@ class MemorySessionStore:
         chats = {claim_id: self._claims[claim_id] for claim_id in claim_ids if claim_id in self._claims}
         return {claim_id: row for claim_id, key in chats.items() if (row := self.read(key)) is not None}
 
-    def renew(self, session: Session, *, run_until: datetime) -> bool:
-        """See `SessionStore.renew`."""
+    def leave(self, session: Session, *, now: datetime, hydrated: Mapping[str, str]) -> bool:
+        """See `SessionStore.leave`."""
         outcome = self._write(
             session.key,
             lambda row: row.state is SessionState.READY and _same_run(row, session),
-            lambda row: replace(row, run_until=run_until),
+            lambda row: replace(row, run_until=now, **_files(row, session, hydrated)),
         )
         return isinstance(outcome, Granted)
 
@@ -83,10 +86,6 @@ class MemorySessionStore:
             lambda row: replace(row, sandbox=session.sandbox or row.sandbox, pauses_at=session.pauses_at),
         )
         return isinstance(outcome, Granted)
-
-    def note_restart(self, key: ChatKey, *, now: datetime) -> Granted | Refused:
-        """See `SessionStore.note_restart`."""
-        return self._write(key, lambda row: row.is_live(now), lambda row: replace(row, restarts=row.restarts + 1))
 
     def release(
         self, session: Session, *, now: datetime, ran: bool, expires_at: datetime, hydrated: Mapping[str, str]
@@ -101,11 +100,9 @@ class MemorySessionStore:
                 run_until=None,
                 last_used_at=now,
                 expires_at=expires_at,
-                hydrated={**row.hydrated, **hydrated},
-                fresh_files=row.fresh_files - session.fresh_files,
+                **_files(row, session, hydrated),
                 run_count=row.run_count + ran,
-                restarts_told=session.restarts if ran else row.restarts_told,
-                execution_count=session.execution_count if ran else row.execution_count,
+                untold=session.untold if ran else row.untold,
             ),
         )
         return isinstance(outcome, Granted)
@@ -146,12 +143,7 @@ class MemorySessionStore:
         """See `SessionStore.begin_expire`."""
         return self._write(
             key,
-            lambda row: (
-                row.state is not SessionState.CLOSED
-                and row.expires_at <= now
-                and not row.is_claimed(now)
-                and (row.state is SessionState.CLOSING or not row.is_busy(now))
-            ),
+            lambda row: row.state is not SessionState.CLOSED and row.expires_at <= now and not row.is_claimed(now),
             lambda row: _closing(
                 row,
                 now,
@@ -229,6 +221,14 @@ def _identity(row: Session | None) -> object:
 
 def _same_run(row: Session, session: Session) -> bool:
     return row.claim_id == session.claim_id and row.run_id == session.run_id
+
+
+def _files(row: Session, session: Session, hydrated: Mapping[str, str]) -> dict[str, Any]:
+    """Returns what the row says of files once these are in the sandbox."""
+    return {
+        "hydrated": {**row.hydrated, **hydrated},
+        "fresh_files": row.fresh_files - session.fresh_files,
+    }
 
 
 def _closing(row: Session, now: datetime, claim_until: datetime, reason: EndReason | None) -> Session:
