@@ -22,11 +22,12 @@ from rich.table import Table
 from local.template import Template
 from sandkeeper.adapters import dynamodb
 from sandkeeper.adapters.dynamodb.items import claim_item, session_item
-from sandkeeper.adapters.memory import MemoryJournal, MemorySandboxProvider
+from sandkeeper.adapters.memory import MemoryJournal, MemoryRunLog, MemorySandboxProvider
 from sandkeeper.model import ChatKey, Lifetimes, SandboxRef, Session, SessionState
 from sandkeeper.ports import SandboxSpec
 from sandkeeper.services import marks
 from sandkeeper.services.cleanup import Cleanup, CleanupReport
+from sandkeeper.services.collect import Collect
 from sandkeeper.services.ending import Ending
 from sandkeeper.services.reconcile import Reconcile
 
@@ -123,9 +124,10 @@ def tick(live: int, *, sandboxes: int) -> Cost:
 @contextmanager
 def _cleanup(client: Any, provider: MemorySandboxProvider) -> Iterator[Cleanup]:
     table = dynamodb.Table(client, TABLE)
-    ending = Ending(dynamodb.DynamoSessionStore(table), provider, LIFETIMES, lambda: NOW, lambda: "never")
+    store, journal = dynamodb.DynamoSessionStore(table), MemoryJournal()
+    collect = Collect(store, provider, MemoryRunLog(), LIFETIMES, lambda: NOW, journal)
+    ending = Ending(store, provider, collect, LIFETIMES, lambda: NOW, lambda: "never")
     with ThreadPoolExecutor(8) as beside:
-        journal = MemoryJournal()
         reconcile = Reconcile(ending, STACK, dynamodb.DynamoSweepStore(table), beside, journal)
         yield Cleanup(ending, reconcile, beside, journal)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx_sse
 from rich.console import Console, RenderableType
 
 from local import show
@@ -50,6 +51,17 @@ ax.xaxis.set_major_formatter("{x:,.0f}")
 ax.spines[["top", "right"]].set_visible(False)
 plt.show()"""
 RAISE = 'df["Bonus"].sum()'
+TRAIN = """\
+import time
+for step in range(1, 11):
+    time.sleep(4)
+    trained = step * 10
+    print(f"{trained} % trained")"""
+NEVER_ENDS = """\
+import itertools
+for lap in itertools.count(1):
+    print("lap", lap)
+    time.sleep(0.5)"""
 
 Answer = dict[str, Any]
 Seen = list[RenderableType]
@@ -82,6 +94,8 @@ class Chat:
 
     http: httpx.Client
     api_key: str
+    tell: Callable[[str], None] = print
+    """Shows a line of output as it comes."""
     table: Path = SAMPLE
     plot: Path = PLOT
     chat_id: str = field(default_factory=lambda: f"demo-{uuid.uuid4().hex[:8]}")
@@ -89,7 +103,7 @@ class Chat:
     sandbox_id: str = ""
 
     def steps(self) -> Iterator[tuple[str, Callable[[], Seen]]]:
-        """The nine steps, in order."""
+        """The eleven steps, in order."""
         yield "Upload employee_data.csv", self.upload
         yield "Its metadata, read as soon as it was there", self.metadata
         yield "First call: a sandbox for this chat, and the file in it", self.first_call
@@ -98,6 +112,8 @@ class Chat:
         yield "Second question: same sandbox, same variables", self.ask_again
         yield "Draw a plot", self.draw
         yield "A program that raises is a result, too", self.fail
+        yield "A run of 40 seconds: 202, live output, its result", self.train
+        yield "A run that would never end, cancelled", self.cancel
         yield "Close", self.close
 
     def upload(self) -> Seen:
@@ -177,6 +193,54 @@ class Chat:
         expect("kind of error", answer["errorDetail"]["kind"], "user_code")
         return [show.code(RAISE), show.output(answer["error"]), "HTTP 200, success: false"]
 
+    def train(self) -> Seen:
+        accepted = self._begin(TRAIN)
+        lines = [*self._follow(accepted)]
+        expect("live output", lines, [f"{percent} % trained" for percent in range(10, 101, 10)])
+        run = self._call("GET", accepted["statusUrl"])
+        expect("state", run["state"], "ended")
+        expect("success", run["result"]["success"], True)
+        expect("all of its output", printed(run["result"]).splitlines(), lines)
+        took_s = run["result"]["timings"]["runMs"] / 1000
+        return [show.code(TRAIN), f"202 at once, and its result after {took_s:.1f} s, which anybody may ask for"]
+
+    def cancel(self) -> Seen:
+        accepted = self._begin(NEVER_ENDS)
+        for line in self._follow(accepted):
+            if line == "lap 3":
+                break
+        run = self._call("POST", f"{accepted['statusUrl']}/cancel")
+        expect("state", run["state"], "ended")
+        expect("kind of error", run["result"]["errorDetail"]["kind"], "cancelled")
+        expect_lines("partial output", printed(run["result"]), "lap 1", "lap 2", "lap 3")
+        kept = self._run("lap >= 3, trained")
+        self._expect_reuse(kept)
+        expect("variables stay", printed(kept), "(True, 100)")
+        return [show.code(NEVER_ENDS), "cancelled in its third lap: output and variables are kept"]
+
+    def _begin(self, code: str) -> Answer:
+        """The answer to a program that is not waited for: where its run is followed."""
+        body = {"chatId": self.chat_id, "code": code, "mode": "async"}
+        answer = self.http.post("/api/jupyter/execute", headers=self._headers, json=body)
+        expect("status code", answer.status_code, 202)
+        accepted = dict(answer.json())
+        expect("state", accepted["state"], "running")
+        return accepted
+
+    def _follow(self, accepted: Answer) -> Iterator[str]:
+        """The lines that the run prints, as it prints them; asks again where a connection ends before the run."""
+        last, headers = "", self._headers
+        while True:
+            with httpx_sse.connect_sse(self.http, "GET", accepted["eventsUrl"], headers=headers) as events:
+                for event in events.iter_sse():
+                    last = event.id or last
+                    for line in printed(event.json()).splitlines() if event.event == "output" else ():
+                        self.tell(line)
+                        yield line
+                    if event.event == "end":
+                        return
+            headers = {**self._headers, "Last-Event-ID": last}
+
     def close(self) -> Seen:
         self._call("DELETE", "/api/jupyter/execute", params={"chatId": self.chat_id})
         found = self._call("GET", "/api/jupyter/execute", params={"chatId": self.chat_id})
@@ -198,10 +262,13 @@ class Chat:
         expect("session", answer["session"]["status"], "reused")
         expect("state was reset", answer["session"]["stateReset"], False)
 
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"}
+
     def _call(self, method: str, path: str, **request: Any) -> Answer:
         """The JSON of an answer that has to be a success, `{}` for one without a body."""
-        headers = {"Authorization": f"Bearer {self.api_key}"}
-        answer = self.http.request(method, path, headers=headers, **request)
+        answer = self.http.request(method, path, headers=self._headers, **request)
         if not answer.is_success:
             raise Unexpected(f"{method} {path}", f"{answer.status_code} {answer.text}", "a success")
         return dict(answer.json()) if answer.content else {}
@@ -253,7 +320,8 @@ def run(settings: Settings, console: Console, logs: Path, table: Path = SAMPLE, 
                 stack = ending.enter_context(Stack(settings.on_free_ports(), logs, display.ready))
             display.started(time.monotonic() - started)
             client = httpx.Client(base_url=stack.settings.api_url, timeout=CALL_WITHIN_S, trust_env=False)
-            passed = walk(Chat(ending.enter_context(client), settings.api_key, table, plot), display)
+            chat = Chat(ending.enter_context(client), settings.api_key, display.live, table, plot)
+            passed = walk(chat, display)
             stack.check()
     except StackError as error:
         display.broken(str(error))

@@ -50,6 +50,10 @@ class Show:
             self.say(self._indented(Text(each, "dim") if isinstance(each, str) else each))
         self.say()
 
+    def live(self, line: str) -> None:
+        """A line that has come just now, while its step goes on."""
+        self.say(self._indented(Text(f"▸ {line}", "cyan")))
+
     def failed(self, where: str, expected: object, came: object) -> None:
         """Something did not go as expected."""
         self.broken(where)

@@ -1,0 +1,141 @@
+"""What it costs that every run is durable: the same calls with the runner and without, in turn, in one process.
+
+"Without" is what the service did before it had a runner: the SDK's `run_code`, whose connection is the run, and no
+record of it. All else of a call is the same: claim, release, and what creates a sandbox.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import httpx_sse
+from e2b_code_interpreter import Sandbox
+
+from bench.samples import Sample, timed
+from sandkeeper.adapters.e2b import E2BSandboxProvider
+from sandkeeper.adapters.memory import MemoryRunLog
+from sandkeeper.model import ChatKey, RunEnd, SandboxRef, utc_now
+from sandkeeper.ports import RunLog, SandboxProvider
+from sandkeeper.runs import Accepted, Ended, Execution, RunEvent, RunOrder, Started
+from sandkeeper.services.execute import RunReply, RunRequest
+from sandkeeper.wiring import ApiWiring
+
+WARM_CALLS = 200
+FIRST_CALLS = 12
+POOL_REFILL_S = 4.0
+LINES = 60
+LIVE = f"import time\nfor _ in range({LINES}):\n    print(time.time(), flush=True)\n    time.sleep(0.1)"
+
+
+class DirectProvider:
+    """The adapter to E2B as it was: runs are connections of the SDK, and a sandbox needs no preparation."""
+
+    def __init__(self, adapter: E2BSandboxProvider) -> None:
+        self._adapter = adapter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    def prepare(self, _: SandboxRef) -> None:
+        """Does nothing."""
+
+    def run(self, sandbox: SandboxRef, order: RunOrder, *, wait: timedelta) -> Iterator[RunEvent]:
+        """Yields the events that a runner would tell of an expression."""
+        attached: Sandbox = self._adapter._attach(sandbox)
+        done = attached.run_code(order.code, timeout=wait.total_seconds())
+        if done.error:
+            raise RuntimeError(done.error.value)
+        yield RunEvent(1, utc_now(), Accepted(order.code, order.context))
+        yield RunEvent(2, utc_now(), Started())
+        yield RunEvent(3, utc_now(), Ended(RunEnd.FINISHED))
+
+
+class NoLog(MemoryRunLog):
+    """Keeps no run."""
+
+    def finish(self, execution: Execution) -> bool:  # noqa: ARG002
+        """Does nothing."""
+        return True
+
+
+class Service:
+    """The service in this process, with its runner or without."""
+
+    def __init__(self, sandboxes: SandboxProvider | None = None, runs: RunLog | None = None) -> None:
+        self.wiring = ApiWiring()
+        if sandboxes is not None and runs is not None:
+            vars(self.wiring).update(sandboxes=sandboxes, runs=runs)
+
+    @classmethod
+    def without_runner(cls) -> "Service":
+        """The service as it was."""
+        adapter: Any = ApiWiring().sandboxes
+        direct: Any = DirectProvider(adapter)
+        return cls(direct, NoLog())
+
+    def run(self, key: ChatKey) -> RunReply:
+        """Returns the reply of a call of the default limit."""
+        limit = timedelta(milliseconds=self.wiring.settings.e2b_sandbox_timeout)
+        request = RunRequest(key=key, code="1+1", file_ids=None, limit=limit, on_busy="wait")
+        reply = self.wiring.execute(request)
+        if reply.execution.end is not RunEnd.FINISHED:
+            raise RuntimeError(f"{key}: {reply.execution.end}")
+        return reply
+
+    def close(self, key: ChatKey) -> None:
+        """Closes the chat's session."""
+        self.wiring.sessions.ending.close(key)
+
+
+def _chat(name: str) -> ChatKey:
+    return ChatKey("bench", f"{name}-{uuid.uuid4().hex[:8]}")
+
+
+def warm() -> tuple[Sample, Sample]:
+    """Returns warm calls with the runner and without, in the same sandbox."""
+    with_it, without = Service(), Service.without_runner()
+    key = _chat("warm")
+    durations: dict[Service, list[float]] = {with_it: [], without: []}
+    for _ in range(WARM_CALLS + 10):
+        for service, taken in durations.items():
+            taken.append(timed(lambda service=service: service.run(key)))  # type: ignore[misc]
+    with_it.close(key)
+    return (
+        Sample("service, warm 1+1, by the runner", durations[with_it][10:]),
+        Sample("service, warm 1+1, by run_code", durations[without][10:]),
+    )
+
+
+def first() -> tuple[Sample, Sample]:
+    """Returns first calls of a chat with the runner and without. The pool is full before each."""
+    with_it, without = Service(), Service.without_runner()
+    durations: dict[Service, list[float]] = {with_it: [], without: []}
+    for number in range(FIRST_CALLS + 1):
+        for service, taken in durations.items():
+            key = _chat(f"first-{number}")
+            time.sleep(POOL_REFILL_S)
+            taken.append(timed(lambda service=service, key=key: service.run(key)))  # type: ignore[misc]
+            service.close(key)
+    return (
+        Sample("service, first 1+1, by the runner", durations[with_it][1:]),
+        Sample("service, first 1+1, by run_code", durations[without][1:]),
+    )
+
+
+def live(client: Any) -> Sample:
+    """Returns how long a printed line takes to a client that follows the run over HTTP."""
+    body = {"chatId": "live", "code": LIVE, "mode": "async"}
+    accepted = client.post("/api/jupyter/execute", json=body).raise_for_status().json()
+    delays = []
+    with httpx_sse.connect_sse(client, "GET", accepted["eventsUrl"]) as events:
+        for event in events.iter_sse():
+            now = time.time()
+            for item in json.loads(event.data)["results"] if event.event == "output" else ():
+                delays += [(now - float(line)) * 1000 for line in item["content"].splitlines()]
+    client.delete("/api/jupyter/execute", params={"chatId": "live"}).raise_for_status()
+    if len(delays) != LINES:
+        raise RuntimeError(f"{len(delays)} of {LINES} lines were heard")
+    return Sample("a printed line, from the program to a client", delays)
