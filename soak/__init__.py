@@ -2,6 +2,7 @@
 
 truth.py     what one chat was told, and what contradicts it
 chat.py      one chat's life: runs, files, closing, restarting, idling
+asking.py    one run, from the request to its result
 program.py   the code that a run executes, and what its output says
 service.py   calls of the API, answered or cut off
 mischief.py  what goes wrong: sandboxes, the control plane, the API's own process

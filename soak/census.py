@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from local import aws
+from sandkeeper.adapters.dynamodb import items
 from soak.tally import Tally
 
 SAMPLE_EVERY_S = 4.0
@@ -75,7 +76,7 @@ class Census:
         self.tally.facts["after the last call: the last sandbox was gone"] = f"{time.monotonic() - began:.0f} s"
 
     async def conclude(self) -> None:
-        """Counts all sandboxes that there ever were, and looks for two of one claim, and for rows left open."""
+        """Counts all sandboxes and runs that there were, and looks for two of one claim and for rows left open."""
         records = await self._records()
         states = Counter(str(record["state"]) for record in records)
         self.tally.facts["sandboxes created"] = str(len(records))
@@ -85,10 +86,13 @@ class Census:
         for claim, count in claims.items():
             if count > 1:
                 self.tally.violate(f"{count} sandboxes were created for one claim", f"claim {claim}")
-        rows = await asyncio.to_thread(self._rows)
-        for row in rows:
+        for row in await asyncio.to_thread(self._rows):
             if row["state"]["S"] != "closed":
                 self.tally.violate(f"the row is still {row['state']['S']!r}", row["pk"]["S"])
+        runs = await asyncio.to_thread(self._runs)
+        self.tally.facts["runs recorded"] = str(len(runs))
+        # Those whose callers were cut off and never knew their ids; all others were asked for to their end.
+        self.tally.facts["of them without an end"] = str(sum("endedAs" not in row for row in runs))
 
     async def _live(self) -> list[Record]:
         return [record for record in await self._records() if record["state"] in LIVE]
@@ -108,13 +112,19 @@ class Census:
         ]
 
     def _rows(self) -> list[dict[str, Any]]:
+        return self._scan("sk = :kind", items.SESSION)
+
+    def _runs(self) -> list[dict[str, Any]]:
+        return self._scan("begins_with(sk, :kind)", items.RUN)
+
+    def _scan(self, condition: str, kind: str) -> list[dict[str, Any]]:
         pages = (
             aws.client("dynamodb", self.aws_url)
             .get_paginator("scan")
             .paginate(
                 TableName=aws.TABLE,
-                FilterExpression="sk = :session",
-                ExpressionAttributeValues={":session": {"S": "SESSION"}},
+                FilterExpression=condition,
+                ExpressionAttributeValues={":kind": {"S": kind}},
             )
         )
         return [row for page in pages for row in page["Items"]]

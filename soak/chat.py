@@ -3,29 +3,35 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 
-from soak.program import program, snapshot_of
-from soak.service import Answer, Service, pause
+from soak.asking import Asking, Manner, Meanwhile, Wish
+from soak.program import snapshot_of
+from soak.service import NO_HEADERS, Answer, Service, pause
 from soak.tally import Tally
 from soak.truth import Certainty, Told, Truth
 
 LIMIT_MS = 15_000
 """Of a run, its nap included."""
 LONGEST_NAP_S = 4.0
+BEYOND_A_CALL_S, BEYOND_A_CALL_MS = 27.0, 60_000
+"""Of a run for which no call waits to its end."""
 MOST_FILES = 3
 MOST_LINES = 120
 """A session that has seen so many runs is closed, so that what runs show stays small."""
 FILE_READY_WITHIN_S = 60.0
 HISTORY = 40
 SETTLED_S = 5.0
+UNHEARD_AFTER = 2
+"""How often a sandbox has to be out of reach before a call that waits for nothing leaves open whether it was heard
+there; others try for longer."""
 
 FRESH = ("new", "recreated")
-SLOW_S = 15.0
 CUT_SHORT = "timeout, for little of the call's time was left"
+ENDED_BY_CLOSE = {"ok", "cancelled", "sandbox_lost"}
 
 
 @dataclass(slots=True)
@@ -60,12 +66,12 @@ class Chat:
         self.chat_id = chat_id
         self.truth = Truth(session_timeout_s)
         self.traps = 0
-        """How many planned faults wait for its sandbox, each of which may cut a run off."""
+        """How often its sandbox may yet be out of reach."""
         self.struck_at = -1.0
-        """When something was last done to its sandbox that cuts off a run under way."""
+        """When something was last done to its sandbox that may stop the clock of a run under way."""
         self._owner, self._service, self._tally = owner, service, tally
         self._dice, self._delay_s, self._think_s, self._stop = dice, delay_s, think_s, stop
-        self._linger_s = session_timeout_s + LIMIT_MS / 1000 + SETTLED_S
+        self._asking = Asking(self._call, self._complain)
         self._count = 0
         self._lines = 0
         self._history: deque[str] = deque(maxlen=HISTORY)
@@ -75,7 +81,9 @@ class Chat:
         habits: Sequence[tuple[float, Callable[[], Awaitable[None]]]] = [
             (60, self.run),
             (6, self._run_two_at_once),
-            (4, self._interrupt_a_run),
+            (1.5, self._run_beyond_a_call),
+            (3, self._interrupt_a_run),
+            (2, self._cancel_a_run),
             (3, self._run_over_the_limit),
             (3, self._restart),
             (1.5, self._restart_during_a_run),
@@ -94,10 +102,10 @@ class Chat:
                 await self._close()
             await self._wait(self._dice.expovariate(1 / self._think_s))
 
-    async def run(self) -> None:
-        """Runs once, and judges the answer."""
+    async def run(self, manner: Manner | None = None) -> None:
+        """Runs once, and judges the answer; asks in some manner unless it is told in which."""
         run_id = self._new_id()
-        self._judge(run_id, await self._send(run_id), ends={"ok"})
+        self._judge(run_id, await self._send(run_id, manner=manner), ends={"ok"})
 
     # ── Runs ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,6 +118,11 @@ class Chat:
         for run_id in sorted(answers, key=lambda run_id: _order(answers[run_id])):
             self._judge(run_id, answers[run_id], ends={"ok"}, beside=frozenset(unseen - {run_id}))
 
+    async def _run_beyond_a_call(self) -> None:
+        run_id = self._new_id()
+        answer = await self._send(run_id, nap_s=BEYOND_A_CALL_S, limit_ms=BEYOND_A_CALL_MS, manner=Manner())
+        self._judge(run_id, answer, ends={"ok"})
+
     async def _interrupt_a_run(self) -> None:
         run_id = self._new_id()
         running = asyncio.create_task(self._send(run_id, nap_s=LONGEST_NAP_S))
@@ -119,9 +132,23 @@ class Chat:
         self._judge(run_id, await running, ends={"ok", "cancelled", "kernel_died"})
         self.truth.interrupted = True
 
+    async def _cancel_a_run(self) -> None:
+        """By its id, which stops no other."""
+        run_id = self._new_id()
+
+        async def cancel(accepted: Answer) -> None:
+            await asyncio.sleep(self._dice.uniform(0.1, 2))
+            path = f"{accepted.body['statusUrl']}/cancel"
+            await self._call("cancel", "POST", path, expected={200})
+
+        answer = await self._send(run_id, nap_s=LONGEST_NAP_S, manner=Manner("async"), meanwhile=cancel)
+        self._judge(run_id, answer, ends={"ok", "cancelled", "kernel_died"})
+        self.truth.interrupted = True
+
     async def _run_over_the_limit(self) -> None:
         run_id = self._new_id()
         self._judge(run_id, await self._send(run_id, nap_s=LONGEST_NAP_S, limit_ms=1_000), ends={"timeout"})
+        self.truth.interrupted = True
 
     async def _restart(self) -> None:
         self.truth.restarted = _surer(self.truth.restarted, await self._send_restart())
@@ -133,7 +160,7 @@ class Chat:
         before, restarted = self.truth.restarted, await self._send_restart()
         answer = await running
         self.truth.restarted = _surer(before, "maybe" if restarted != "no" else "no")
-        told = self._judge(run_id, answer, ends={"ok", "cancelled", "kernel_died", "sandbox_lost"})
+        told = self._judge(run_id, answer, ends={"ok", "cancelled", "kernel_died"})
         if restarted != "no":
             # It may have come before this run, which then was told of it, or after it had shown what it found.
             self.truth.restarted = (
@@ -158,7 +185,7 @@ class Chat:
         before, closed = self.truth.closed, await self._send_close()
         answer = await running
         self.truth.closed = _surer(before, "maybe" if closed != "no" else "no")
-        self._judge(run_id, answer, ends={"ok", "sandbox_lost"})
+        self._judge(run_id, answer, ends=ENDED_BY_CLOSE)
         if closed != "no":
             self.truth.closed = "maybe"
 
@@ -215,20 +242,47 @@ class Chat:
         self._count += 1
         return f"{self.chat_id}-{self._count}"
 
-    async def _call(self, name: str, method: str, path: str, *, json: object = None, expected: set[int]) -> Answer:
-        answer = await self._service.call(self._complain, name, method, path, json=json, expected=expected)
+    async def _call(
+        self,
+        name: str,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+        expected: set[int],
+    ) -> Answer:
+        answer = await self._service.call(
+            self._complain, name, method, path, json=json, headers=headers, expected=expected
+        )
         self._history.append(f"{answer.sent_at:10.2f} {name} → {answer.shown}")
         if answer.broke == "refused":
             await self._service.back()
         return answer
 
-    async def _send(self, run_id: str, *, nap_s: float = 0, limit_ms: int = LIMIT_MS) -> Answer:
-        body = {"chatId": self.chat_id, "code": program(run_id, nap_s), "timeoutMs": limit_ms}
+    async def _send(
+        self,
+        run_id: str,
+        *,
+        nap_s: float = 0,
+        limit_ms: int = LIMIT_MS,
+        manner: Manner | None = None,
+        meanwhile: Meanwhile | None = None,
+    ) -> Answer:
+        wish = Wish(
+            chat_id=self.chat_id,
+            run_id=run_id,
+            nap_s=nap_s,
+            limit_ms=limit_ms,
+            manner=manner or Manner.drawn(self._dice),
+        )
+        self.note(f"{run_id} in mode {wish.manner.mode}, sent again {wish.manner.repeat}")
         before = self._owner.live_until.get(self.chat_id, 0.0)
         self._owner.live_until[self.chat_id] = float("inf")
-        answer = await self._call("run", "POST", "/api/jupyter/execute", json=body, expected={200})
+        answer = await self._asking.result(wish, meanwhile)
         refused = answer.broke == "refused" or answer.status == 429
-        self._owner.live_until[self.chat_id] = before if refused else answer.at + self._linger_s
+        linger_s = self.truth.session_timeout_s + limit_ms / 1000 + SETTLED_S
+        self._owner.live_until[self.chat_id] = before if refused else answer.at + linger_s
         if answer.status == 429 and not self._owner.may_refuse(self.chat_id, answer.sent_at):
             self._complain("refused for a quota that was not used up")
         return answer
@@ -247,6 +301,8 @@ class Chat:
         self._note(told, end, answer)
         if end == "sandbox_lost" and end not in ends:
             self._ask_for_a_cause(answer)
+        elif end == "timeout" and self.struck_at >= answer.sent_at:
+            pass
         elif end not in ends and end != CUT_SHORT:
             self._complain(f"{run_id} ended as {end}: {answer.body['error']!r}")
         for contradiction in self.truth.heard(told, beside=beside):
@@ -254,11 +310,12 @@ class Chat:
         return told
 
     def _ask_for_a_cause(self, answer: Answer) -> None:
-        if self.struck_at >= answer.sent_at:
+        """Complains unless its sandbox is gone, or was out of reach for so long that it may not have heard."""
+        if self.truth.lost_at >= answer.sent_at:
             return
-        if self.traps == 0:
-            self._complain("a run was cut off, and nobody had done anything to its sandbox")
-        self.traps = max(0, self.traps - 1)
+        if self.traps < UNHEARD_AFTER:
+            self._complain("a run was lost, and nobody had done anything to its sandbox")
+        self.traps = max(0, self.traps - UNHEARD_AFTER)
 
     def _note(self, told: Told, end: str, answer: Answer) -> None:
         shown = told.snapshot
@@ -269,8 +326,10 @@ class Chat:
             f" {told.sandbox_id}, {found}"
         )
         self._tally.runs[session] += 1
+        self._tally.told["later" if answer.is_late else "again" if answer.is_replay else "at once"] += 1
         self._tally.ends[end] += 1
-        self._tally.took_s.append(answer.at - answer.sent_at)
+        if not answer.is_late:
+            self._tally.took_s.append(answer.at - answer.sent_at)
 
     def note(self, what: str) -> None:
         """Adds what was done to the chat to its history."""
@@ -294,13 +353,15 @@ def told_by(run_id: str, answer: Answer) -> Told:
         was_interrupted=answer.body["errorDetail"] is not None,
         sent_at=answer.sent_at,
         at=answer.at,
+        used_at=answer.sent_at if answer.is_late or answer.is_replay else answer.at,
     )
 
 
 def _end_of(answer: Answer) -> str:
-    """Returns how an answered run ended. One that waited long for its sandbox gets less time than it asked for."""
-    kind: str = (answer.body["errorDetail"] or {"kind": "ok"})["kind"]
-    return CUT_SHORT if kind == "timeout" and answer.at - answer.sent_at > SLOW_S else kind
+    """Returns how an answered run ended. One that must end within its call may get less time than it asked for."""
+    detail = answer.body["errorDetail"] or {"kind": "ok"}
+    kind: str = detail["kind"]
+    return CUT_SHORT if kind == "timeout" and detail["retryable"] else kind
 
 
 def _shows(answer: Answer) -> bool:

@@ -23,7 +23,7 @@ SANDBOX_FAULTS: Mapping[str, float] = {
 }
 FATAL = {"vanish", "expire", "delete"}
 TRAPS = {"run_dropped", "unreachable"}
-"""These wait for the sandbox's next request, the others happen at once."""
+"""These wait for the sandbox's next request, the others happen at once. A connection that breaks costs nothing."""
 
 CALL_FAULTS = ("rate_limited", "unavailable", "failed", "slow", "reply_lost")
 CALLS: Mapping[str, float] = {"create": 4, "connect": 4, "kill": 2, "timeout": 3, "list": 0.7}
@@ -32,7 +32,8 @@ SANDBOX_SHARE = 0.6
 MOST_PLANNED = 2
 """More failures of one call do not wait at a time: calls differ in how often they come."""
 SLOWEST_MS = 5_000
-UNREACHABLE_TIMES = 3
+UNREACHABLE_TIMES = 12
+"""Enough that a call gives up now and then."""
 EVENTS_SHARE = 0.2
 """Of all kills, how many hit what calls cleanup."""
 
@@ -86,8 +87,10 @@ class Mischief:
             return True
 
     async def _set_trap(self, chat: Chat, kind: str, sandbox_id: str) -> None:
-        times = self.dice.randint(1, UNREACHABLE_TIMES) if kind == "unreachable" else 1
-        chat.traps += times
+        times = 1
+        if kind == "unreachable":
+            times = self.dice.randint(1, UNREACHABLE_TIMES)
+            chat.traps += times
         fault = {"kind": kind, "sandbox_id": sandbox_id, "times": times, "after_bytes": self.dice.randint(0, 400)}
         await self.sandboxes.post("/admin/faults", json=fault)
         self.tally.faults[kind] += 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from soak.tally import Tally
 LONGEST_REPLY_S = 30.0
 GIVEN_UP_AFTER_S = 60.0
 
+NO_HEADERS: Mapping[str, str] = {}
 PROBLEM = "urn:sandkeeper:problem:"
 HONEST = {409: {"session-busy"}, 429: {"quota-exceeded"}, 503: {"capacity-exhausted", "sandbox-unavailable"}}
 """The refusals that faults may cause, by status: whatever was asked for has not begun."""
@@ -39,6 +40,10 @@ class Answer:
     body: dict[str, Any] = field(default_factory=dict)
     sent_at: float
     at: float
+    is_replay: bool = False
+    """It says that it is an earlier request's."""
+    is_late: bool = False
+    """It came to a later request than the one that began what it tells of."""
 
     @property
     def slug(self) -> str:
@@ -67,12 +72,20 @@ class Service:
         self._headers = {"Authorization": f"Bearer {token}"}
 
     async def call(
-        self, complain: Complain, name: str, method: str, path: str, *, json: Any = None, expected: set[int]
+        self,
+        complain: Complain,
+        name: str,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+        expected: set[int],
     ) -> Answer:
         """Returns the answer; `name` is what it is counted as, `expected` which statuses beside refusals."""
         before, sent_at = self._outages.mark(), time.monotonic()
         try:
-            reply = await self._http.request(method, path, json=json, headers=self._headers)
+            reply = await self._http.request(method, path, json=json, headers={**self._headers, **headers})
         except httpx.TransportError as error:
             answer = Answer(
                 status=0,
@@ -84,7 +97,13 @@ class Service:
                 complain(f"{name}: {type(error).__name__}, though the API was not killed")
         else:
             body = reply.json() if reply.content else {}
-            answer = Answer(status=reply.status_code, body=body, sent_at=sent_at, at=time.monotonic())
+            answer = Answer(
+                status=reply.status_code,
+                body=body,
+                sent_at=sent_at,
+                at=time.monotonic(),
+                is_replay="idempotency-replayed" in reply.headers,
+            )
             self._check(complain, name, reply, answer, expected)
         self._tally.calls[f"{name} {answer.broke or answer.status}"] += 1
         return answer

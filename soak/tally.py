@@ -27,6 +27,8 @@ class Tally:
     """`session.status`, with the reason of a reset → how often."""
     ends: Counter[str] = field(default_factory=Counter)
     """How answered runs ended → how often."""
+    told: Counter[str] = field(default_factory=Counter)
+    """Whether the request that began a run was answered with its result, or a later one → how often."""
     problems: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
@@ -35,7 +37,7 @@ class Tally:
     facts: dict[str, str] = field(default_factory=dict)
     """Whatever else is worth a line of the report."""
     took_s: list[float] = field(default_factory=list)
-    """Of answered runs."""
+    """Of runs that were answered at once."""
     violations: list[Violation] = field(default_factory=list)
     violated: int = 0
     finished: bool = False
@@ -59,6 +61,7 @@ class Tally:
             _table("call", "times", _sorted(self.calls)),
             _table("a run's session", "times", _sorted(self.runs)),
             _table("a run's end", "times", _sorted(self.ends)),
+            _table("a run's result told", "times", _sorted(self.told)),
             _table("problem", "times", _sorted(self.problems)),
             _table("fault", "times", _sorted(self.faults)),
             _table("server killed", "times", _sorted(self.kills)),

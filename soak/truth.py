@@ -4,7 +4,8 @@ Every run appends its id to a variable and to a file, and shows both. As the ser
 may lose state only if it says so, what a run shows must be what the run before it showed, its own id, and between
 them ids of runs whose answer was lost: nothing else, nothing twice, nothing out of order.
 
-A loss that was told in an answer that got lost has been told. Such an answer's run shows in what is there since.
+A loss that was told in an answer that got lost has been told. Such an answer's run shows in what is there since. A
+run goes on though its caller is gone: that alone ends no kernel, and what comes after it finds it ended.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,8 @@ class Told:
     """The kernel got an interrupt, which now and then ends it."""
     sent_at: float
     at: float
+    used_at: float
+    """When the session was still in use for the run, at the earliest: `at`, unless that was told later."""
 
 
 @dataclass(slots=True)
@@ -74,9 +77,9 @@ class Truth:
     _answer_lost: bool = False
 
     def unknown(self, run_id: str) -> None:
-        """Notes a run that may have taken place: its answer was lost, or says so."""
+        """Notes a run that may have taken place, to its end: its answer was lost, or says so."""
         self._open |= {run_id}
-        self._answer_lost = self.interrupted = True
+        self._answer_lost = True
 
     def heard(self, told: Told, *, beside: frozenset[str] = NOBODY) -> list[str]:
         """Returns in which ways the reply contradicts what was told before.
@@ -139,9 +142,9 @@ class Truth:
                 yield f"recreated for the reason {reason!r}"
 
     def _wrong_about_reused(self, told: Told) -> Iterator[str]:
-        may_restart = self.restarted != "no" or self.interrupted
-        if told.state_reset and (told.reason != "restarted" or not may_restart):
-            yield f"state was reset for {told.reason!r}, which nobody had asked for"
+        causes = {"restarted": self.restarted != "no", "kernel_died": self.interrupted}
+        if told.state_reset and not causes.get(told.reason or ""):
+            yield f"state was reset for {told.reason!r}, of which nobody was the cause"
         if self._grew(told) and not self._open:
             yield f"{told.status} in generation {told.generation}, of which nobody was told"
         if not self._grew(told) and self.closed == "yes":
@@ -211,5 +214,5 @@ class Truth:
         self._sandboxes[told.generation] = told.sandbox_id
         if len(self._sandboxes) > KEPT_GENERATIONS:
             del self._sandboxes[min(self._sandboxes)]
-        self.heard_at, self._sent_at = told.at, told.sent_at
+        self.heard_at, self._sent_at = told.used_at, told.sent_at
         self.closed = self.restarted = "no"

@@ -3,7 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
-from sandkeeper.model import EndReason, FileRecord, SandboxRef, Session, SessionState, utc_moment
+from sandkeeper.model import EndReason, FileRecord, Output, RunEnd, SandboxRef, Session, SessionState, utc_moment
+from sandkeeper.runs import Accepted, Ended, Execution, RunContext, RunEvent, RunOrder, Started
 from tests.world import CHAT, START
 
 SESSION_TIMEOUT = timedelta(minutes=30)
@@ -91,3 +92,52 @@ def record(name: str = "data.csv", **changes: Any) -> FileRecord:
         "created_at": START,
     }
     return FileRecord(**values | changes)
+
+
+def context(**changes: Any) -> RunContext:
+    """Returns what is known of `run-1` in `busy()` when its code is sent."""
+    values: dict[str, Any] = {
+        "claim_id": "claim-1",
+        "generation": 1,
+        "sandbox_id": "sbx1",
+        "status": "reused",
+        "reason": None,
+        "paths": ["/home/user/data.csv"],
+        "limit_ms": 5_000,
+        "asked_ms": 5_000,
+        "claim_ms": 1,
+        "connect_ms": 2,
+        "files_ms": 3,
+    }
+    return RunContext(**values | changes)
+
+
+def order(**changes: Any) -> RunOrder:
+    """Returns what asks for `run-1`."""
+    values: dict[str, Any] = {"run_id": "run-1", "code": "1", "context": context()}
+    return RunOrder(**values | changes)
+
+
+def events(
+    *outputs: Output, end: RunEnd | None = RunEnd.FINISHED, reset: EndReason | None = None
+) -> list[RunEvent]:
+    """Returns the events of `run-1`, each of which comes a millisecond after the one before; None: it goes on."""
+    what = [Accepted("1", context()), Started(reset), *outputs, *([] if end is None else [Ended(end)])]
+    return [RunEvent(number, START + timedelta(milliseconds=number), each) for number, each in enumerate(what, 1)]
+
+
+def opened(**changes: Any) -> Execution:
+    """Returns `run-1` as the log has it before its end."""
+    values: dict[str, Any] = {
+        "key": CHAT,
+        "execution_id": "run-1",
+        "code": "1",
+        "context": context(),
+        "created_at": START,
+    }
+    return Execution(**values | changes)
+
+
+def ended(*outputs: Output, end: RunEnd = RunEnd.FINISHED, reset: EndReason | None = None) -> Execution:
+    """Returns `run-1` once it is over."""
+    return Execution.of(CHAT, "run-1", events(*outputs, end=end, reset=reset))

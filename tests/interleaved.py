@@ -12,6 +12,9 @@ from typing import Any, ClassVar, Literal
 
 When = Literal["before", "after"]
 
+WAITING = ("sleep", "listen")
+"""Where a task stands that waits for time to pass, or for others."""
+
 _current = threading.local()
 
 
@@ -114,6 +117,8 @@ class Process(Executor):
         self.killed = False
         self.fails: When | None = None
         """Whether the next call fails before it has taken effect, or after."""
+        self.failed = False
+        """A call has failed by now."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
         """Starts a task, which at once goes on to its first call."""
@@ -137,7 +142,7 @@ class Process(Executor):
     @property
     def sleeps(self) -> bool:
         """Whether it does nothing but wait for others outside of it."""
-        return all(task.stopped_at == "sleep" for task in self.tasks if task.can_go_on)
+        return all(task.stopped_at in WAITING for task in self.tasks if task.can_go_on)
 
     def stands_before(self, call: str | None) -> bool:
         """Returns whether this call is what comes next, should its oldest task go on that can."""
@@ -151,7 +156,7 @@ class Process(Executor):
     def go_on(self) -> None:
         """Lets the oldest task go on that can, and rather one that does not sleep."""
         able = [task for task in self.tasks if task.can_go_on]
-        min(able, key=lambda task: task.stopped_at == "sleep").advance()
+        min(able, key=lambda task: task.stopped_at in WAITING).advance()
 
     def kill(self) -> None:
         """Ends all tasks where they stand; nothing that they would still have done takes effect."""
@@ -178,6 +183,7 @@ class Gate:
     def _call(self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pause(name)
         fails, self.process.fails = self.process.fails, None
+        self.process.failed = self.process.failed or fails is not None
         if fails == "before":
             raise self.failure(name)
         outcome = method(*args, **kwargs)
@@ -185,6 +191,12 @@ class Gate:
         if fails == "after":
             raise self.failure(name)
         return outcome
+
+
+def current() -> Process | None:
+    """Returns the process whose turn it is."""
+    task: Task | None = getattr(_current, "task", None)
+    return None if task is None else task.process
 
 
 def pause(at: str) -> None:
@@ -199,5 +211,5 @@ def fails_now(when: When) -> bool:
     task: Task | None = getattr(_current, "task", None)
     if task is None or task.process.fails != when:
         return False
-    task.process.fails = None
+    task.process.fails, task.process.failed = None, True
     return True

@@ -1,50 +1,54 @@
 """The session protocol under a microscope: real services that go on call by call, and a judge of what they do.
 
-`Stage` holds the store, the sandboxes and the time that all share, and starts processes: calls, closings, restarts
-and cleanups, each with a clock of its own. `Judge` hears of each call that took effect, and complains of what must
-not be.
+`Stage` holds the rows, the sandboxes and the time that all share, and starts processes: calls, closings, restarts,
+looks and cleanups, each with a clock of its own.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, Literal, Protocol
 
-from sandkeeper.adapters.memory import MemoryFileCatalog, MemoryFileContents, MemoryJournal, MemorySandboxProvider
-from sandkeeper.errors import SandboxUnavailable, SandkeeperError, StoreUnavailable
-from sandkeeper.model import ChatKey, EndReason, Lifetimes, RunEnd, RunOutcome, SandboxRef, Session, SessionState
-from sandkeeper.ports import Granted, SandboxGone, SandboxSpec, SessionStore, SweepStore
+from sandkeeper.adapters.memory import MemoryFileCatalog, MemoryFileContents, MemoryJournal
+from sandkeeper.errors import SandboxUnavailable, SandkeeperError, SessionBusy, StoreUnavailable
+from sandkeeper.model import ChatKey, Lifetimes
+from sandkeeper.ports import RunLog, SandboxGone, SessionStore, SweepStore
+from sandkeeper.runs import Execution
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.cleanup import Cleanup
+from sandkeeper.services.collect import Collect
 from sandkeeper.services.control import SessionControl
-from sandkeeper.services.execute import Execute, RunReply, RunRequest
+from sandkeeper.services.execute import Execute, Mode, Once, RunReply, RunRequest
+from sandkeeper.services.executions import Executions
 from sandkeeper.services.hydrate import Hydrate
 from sandkeeper.services.quota import SessionQuota
 from sandkeeper.services.reconcile import Reconcile
 from sandkeeper.services.sessions import OnBusy, Sessions
-from tests.interleaved import Gate, Process, fails_now, pause
+from tests.interleaved import Gate, Process, pause
+from tests.judge import CHATS, Judge
+from tests.kernels import NO_TIME, SHORT, Kernels, Program
 from tests.world import START
 
-CHATS = (ChatKey("alice", "one"), ChatKey("bob", "two"))
 STACK = "protocol"
 LIFETIMES = Lifetimes(session_timeout=timedelta(minutes=30), claim_window=timedelta(seconds=12))
 """Claims last shorter here than calls may take, so that callers are overtaken, and go on."""
 CALL_ENDS_AFTER = timedelta(seconds=29)
 """Then Lambda ends the function, whatever it does."""
 CLEANUP_ENDS_AFTER = timedelta(seconds=240)
+LONGEST_RUN = timedelta(seconds=60)
 LEASES_OVER = timedelta(seconds=90)
-"""By then whoever died is taken for dead, whatever it was about to do."""
+"""By then whoever died is taken for dead, whatever it was about to do, and its run is over."""
 ALL_EXPIRED = timedelta(hours=1)
-FRESH = ("new", "recreated")
 
 STORE_STOPS = frozenset(
     {
-        *("claim", "begin", "point", "activate", "abandon", "renew", "note_sandbox", "note_restart", "release"),
+        *("claim", "begin", "point", "activate", "abandon", "leave", "note_sandbox", "release"),
         *("begin_close", "begin_expire", "end", "claimants"),
     }
 )
-SANDBOX_STOPS = frozenset({"create", "connect", "extend", "kill", "page", "restart_kernel"})
+SANDBOX_STOPS = frozenset({"create", "connect", "extend", "kill", "page", "prepare", "cancel", "restart_kernel"})
+LOG_STOPS = frozenset({"reserve", "open", "withdraw", "finish"})
 
 Damage = Literal["old", "garbage", "nothing left"]
 
@@ -62,234 +66,14 @@ class Rows(Protocol):
         """Where cleanup's sweep stands."""
         ...
 
+    @property
+    def runs(self) -> RunLog:
+        """The log of runs."""
+        ...
+
     def damage(self, key: ChatKey, how: Damage) -> None:
         """Writes over the chat's row."""
         ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Run:
-    """A run whose code has begun."""
-
-    chat: ChatKey
-    process: Process
-    sandbox_id: str
-    claimed: int
-    began: int
-    """When its code began, in the judge's count of events."""
-    until: datetime
-    """When its limit ends it."""
-    completed: int | None = None
-    """When the session was given back with the run counted."""
-    ended: bool = False
-
-
-@dataclass
-class Kernels(MemorySandboxProvider):
-    """Sandboxes that keep to their deadlines, and tell the judge of runs and restarts."""
-
-    deadlines: dict[str, datetime] = field(default_factory=dict)
-    judge: Any = None
-
-    def create(self, spec: SandboxSpec, *, within: timedelta) -> SandboxRef:
-        """See `SandboxProvider.create`."""
-        ref = super().create(spec, within=within)
-        self.deadlines.setdefault(ref.sandbox_id, self.clock() + spec.lifetime)
-        return ref
-
-    def connect(self, sandbox_id: str, lifetime: timedelta, *, within: timedelta) -> SandboxRef:
-        """See `SandboxProvider.connect`."""
-        was_paused = sandbox_id in self.paused
-        ref = super().connect(sandbox_id, lifetime, within=within)
-        deadline = self.clock() + lifetime
-        self.deadlines[sandbox_id] = deadline if was_paused else max(deadline, self.deadlines[sandbox_id])
-        return ref
-
-    def extend(self, sandbox_id: str, lifetime: timedelta) -> None:
-        """See `SandboxProvider.extend`."""
-        super().extend(sandbox_id, lifetime)
-        self.deadlines[sandbox_id] = self.clock() + lifetime
-
-    def run(self, sandbox: SandboxRef, code: str, *, timeout: timedelta) -> RunOutcome:
-        """See `SandboxProvider.run`. The code has had its effect before others get a turn."""
-        pause("run")
-        if fails_now("before"):
-            raise SandboxUnavailable("the sandbox cannot be reached")
-        super().run(sandbox, code, timeout=timeout)
-        run = self.judge.begins(code, sandbox.sandbox_id, self.clock() + timeout)
-        try:
-            pause("running")
-        finally:
-            run.ended = True
-        there = sandbox.sandbox_id in self.alive and sandbox.sandbox_id not in self.paused
-        if fails_now("after") or not there:
-            return RunOutcome([], RunEnd.SANDBOX_LOST)
-        return RunOutcome([], RunEnd.FINISHED if self.clock() < run.until else RunEnd.TIMEOUT)
-
-    def restart_kernel(self, sandbox: SandboxRef) -> None:
-        """See `SandboxProvider.restart_kernel`."""
-        super().restart_kernel(sandbox)
-        self.judge.restarts_kernel(sandbox.sandbox_id)
-
-    def lapse(self) -> None:
-        """Pauses all whose deadline has come."""
-        now = self.clock()
-        self.paused |= {sandbox_id for sandbox_id in self.alive if self.deadlines[sandbox_id] <= now}
-
-
-@dataclass
-class Judge:
-    """Hears of all that takes effect. `complaints` says what must not have been."""
-
-    store: SessionStore
-    now: Callable[[], datetime]
-    complaints: list[str] = field(default_factory=list)
-    rewritten: set[ChatKey] = field(default_factory=set)
-    """Chats of which a row was damaged: their generations may begin anew."""
-    _events: Iterator[int] = field(default_factory=lambda: count(1))
-    _callers: dict[str, tuple[ChatKey, Process]] = field(default_factory=dict)
-    """Code, which names its run → who asked for it."""
-    _runs: dict[Process, Run] = field(default_factory=dict)
-    _completed: dict[ChatKey, list[Run]] = field(default_factory=dict)
-    _closed: dict[ChatKey, int] = field(default_factory=dict)
-    """When a caller last closed the chat's session."""
-    _noted: dict[ChatKey, int] = field(default_factory=dict)
-    """When a restart was last noted in the chat's row."""
-    _restarted: dict[str, int] = field(default_factory=dict)
-    """Sandbox id → when its kernel was last restarted, until a run that came later has told so."""
-    _claimed: dict[Process, int] = field(default_factory=dict)
-    _expires: dict[ChatKey, datetime] = field(default_factory=dict)
-    """When the chat's session expires, as last written."""
-    _leases: dict[Process, datetime] = field(default_factory=dict)
-    _generations: dict[ChatKey, int] = field(default_factory=dict)
-
-    # ── What it hears ───────────────────────────────────────────────────────────────────────────────
-
-    def calls(self, code: str, chat: ChatKey, process: Process) -> None:
-        """Hears who asks for which run."""
-        self._callers[code] = (chat, process)
-
-    def hears(
-        self, process: Process, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], outcome: Any
-    ) -> None:
-        """Hears of a call of the store that has taken effect."""
-        event = next(self._events)
-        match name:
-            case "release" if outcome:
-                self._expires[args[0].key] = kwargs["expires_at"]
-                if kwargs["ran"] and process in self._runs:
-                    self._complete(self._runs[process], event)
-            case "begin_close" if isinstance(outcome, Granted):
-                self._expires.pop(args[0], None)
-                if kwargs["reason"] is EndReason.CLOSED:
-                    self._closed[args[0]] = event
-            case "note_restart" if isinstance(outcome, Granted):
-                self._noted[args[0]] = event
-            case "claim" | "begin" if isinstance(outcome, Granted):
-                self._claimed[process] = event
-                self._leases[process] = outcome.session.run_until or self.now()
-                self._expires[outcome.session.key] = outcome.session.expires_at
-            case "renew" if outcome:
-                self._leases[process] = kwargs["run_until"]
-            case "begin_expire" if isinstance(outcome, Granted):
-                if self._expires.get(args[0], self.now()) > self.now() + SKEW and args[0] not in self.rewritten:
-                    self.complaints.append(f"{args[0].chat_id} expired before its time")
-
-    def _complete(self, run: Run, event: int) -> None:
-        run.completed = event
-        self._completed.setdefault(run.chat, []).append(run)
-
-    def begins(self, code: str, sandbox_id: str, until: datetime) -> Run:
-        """Hears of a run whose code has had its effect."""
-        chat, process = self._callers[code]
-        if process in self._runs:
-            self.complaints.append(f"{code} of {chat.chat_id} was run twice")
-        for other in self._runs.values():
-            under_way = other.sandbox_id == sandbox_id and not other.ended and other.until > self.now()
-            if under_way and self._holds(process) and self._holds(other.process):
-                self.complaints.append(f"two callers run code in {sandbox_id} at once")
-        run = Run(
-            chat=chat,
-            process=process,
-            sandbox_id=sandbox_id,
-            claimed=self._claimed[process],
-            began=next(self._events),
-            until=until,
-        )
-        self._runs[process] = run
-        return run
-
-    def _holds(self, process: Process) -> bool:
-        """Returns whether the process has a lease, whoever's clock it is held against."""
-        return self._leases[process] > self.now() + SKEW
-
-    def restarts_kernel(self, sandbox_id: str) -> None:
-        """Hears of a kernel that lost its variables."""
-        self._restarted[sandbox_id] = next(self._events)
-
-    def kills(self, sandbox_id: str, claim_id: str) -> None:
-        """Hears of a sandbox that the service has ended."""
-        for chat in CHATS:
-            row = self.store.read(chat)
-            if row is not None and row.claim_id == claim_id and _is_in_use(row, sandbox_id, self.now()):
-                self.complaints.append(f"{sandbox_id} was killed while the row of {chat.chat_id} was {row.state}")
-
-    # ── What it says ────────────────────────────────────────────────────────────────────────────────
-
-    def answers(self, process: Process, reply: RunReply) -> None:
-        """Holds what a caller is told against what has been."""
-        run = self._runs.get(process)
-        if run is None or run.sandbox_id != reply.sandbox.sandbox_id:
-            self.complaints.append("a reply tells of a run that did not take place")
-            return
-        before = [other for other in self._completed.get(run.chat, []) if other.began < run.began]
-        last = max((other for other in before if (other.completed or 0) < run.began), key=_began, default=None)
-        for wrong in self._wrong(run, reply, last):
-            self.complaints.append(f"{run.chat.chat_id}, generation {reply.session.generation}: {wrong}")
-
-    def _wrong(self, run: Run, reply: RunReply, last: Run | None) -> Iterator[str]:
-        goes_on = last is not None and last.sandbox_id == run.sandbox_id
-        is_reset = reply.session.reset_reason is not None
-        if goes_on and reply.status in FRESH:
-            yield f"{reply.status}, though a caller had been told so before"
-        if not goes_on and reply.status not in FRESH:
-            yield f"{reply.status}, though nobody was told that the state before is gone"
-        if last is not None and reply.status == "new" and self._closed.get(run.chat, 0) < last.began:
-            yield "new, though nobody closed what was there before"
-        if reply.status == "recreated" and not is_reset:
-            yield "recreated, and no reason told"
-        if goes_on and is_reset and run.chat not in self._noted:
-            yield "told of a restart that nobody asked for"
-        # A call that had claimed the session before the restart cannot know of it; then the next one tells.
-        if self._restarted.get(run.sandbox_id, run.claimed) < run.claimed:
-            del self._restarted[run.sandbox_id]
-            if goes_on and not is_reset:
-                yield "variables are gone with a restart, and nobody was told"
-
-    def looks(self) -> Sequence[str]:
-        """Looks at the rows as they are now, and returns all complaints so far."""
-        for chat in CHATS:
-            row = self.store.read(chat)
-            if row is None or row.unreadable or chat in self.rewritten:
-                continue
-            if row.generation < self._generations.get(chat, 0):
-                self.complaints.append(f"the generation of {chat.chat_id} fell to {row.generation}")
-            self._generations[chat] = row.generation
-        return self.complaints
-
-
-def _began(run: Run) -> int:
-    return run.began
-
-
-def _is_in_use(row: Session, sandbox_id: str, now: datetime) -> bool:
-    if row.state is SessionState.READY:
-        return row.sandbox is not None and row.sandbox.sandbox_id == sandbox_id and row.expires_at > now + SKEW
-    return row.state is SessionState.CREATING and row.is_claimed(now + SKEW)
-
-
-SKEW = timedelta(seconds=5)
-"""By how much a clock may be ahead or behind."""
 
 
 @dataclass
@@ -303,9 +87,10 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Sets up what lies behind the gates."""
-        self.judge = Judge(self.rows.store, self.clock)
-        self.sandboxes = Kernels(clock=self.clock, judge=self.judge)
+        self.sandboxes = Kernels(clock=self.clock)
+        self.judge = self.sandboxes.judge = Judge(self.rows.store, self.sandboxes, self.clock)
         self._ids = count(1)
+        self._once: dict[ChatKey, tuple[Once, str]] = {}
 
     def clock(self) -> datetime:
         """Returns the true time."""
@@ -317,21 +102,87 @@ class Stage:
 
     # ── Processes ───────────────────────────────────────────────────────────────────────────────────
 
-    def call(self, chat: ChatKey, skew: timedelta, limit: timedelta, on_busy: OnBusy) -> Process:
+    def call(
+        self,
+        chat: ChatKey,
+        skew: timedelta = NO_TIME,
+        program: Program = SHORT,
+        *,
+        on_busy: OnBusy = "wait",
+        mode: Mode = "auto",
+        once: Once | None = None,
+        code: str | None = None,
+    ) -> Process:
         """Starts a call that runs code."""
         process = Process()
-        sessions = self._sessions(process, skew)
-        catalog, journal = MemoryFileCatalog(), MemoryJournal()
-        hydrate = Hydrate(catalog, MemoryFileContents(), sessions.sandboxes, process)
-        execute = Execute(sessions, hydrate, sessions.sandboxes, process, self._new_id, journal)
-        code = self._new_id()
-        self.judge.calls(code, chat, process)
-        request = RunRequest(key=chat, code=code, file_ids=None, limit=limit, on_busy=on_busy)
+        code = code or self._new_id()
+        self.sandboxes.programs[code] = program
+        request = RunRequest(
+            key=chat, code=code, file_ids=None, limit=LONGEST_RUN, on_busy=on_busy, mode=mode, once=once
+        )
+        execute = self._execute(process, skew)
 
         def work() -> RunReply:
             reply = execute(request)
             self.judge.answers(process, reply)
             return reply
+
+        return self._start(process, work, CALL_ENDS_AFTER)
+
+    def repeat(self, chat: ChatKey, skew: timedelta, *, anew: bool = False) -> Process:
+        """Starts a call that asks for the same run as the one before it; `anew`: for one of its own."""
+        if anew or chat not in self._once:
+            code = self._new_id()
+            self._once[chat] = Once(f"key of {code}", code), code
+        once, code = self._once[chat]
+        return self.call(chat, skew, once=once, code=code)
+
+    def look(self, chat: ChatKey, skew: timedelta) -> Process:
+        """Starts a call that looks at the chat's session."""
+        process = Process()
+        control, over = SessionControl(self._sessions(process, skew)), self.judge.over(chat)
+
+        def work() -> None:
+            control.look(chat)
+            self.judge.looked(process, chat, over)
+
+        return self._start(process, work, CALL_ENDS_AFTER)
+
+    def interrupt(self, chat: ChatKey, skew: timedelta) -> Process:
+        """Starts a call that stops what the chat's session is running."""
+        process = Process()
+        control = SessionControl(self._sessions(process, skew))
+        return self._start(process, lambda: control.interrupt(chat), CALL_ENDS_AFTER)
+
+    def ask(self, chat: ChatKey, skew: timedelta = NO_TIME, run_id: str | None = None) -> Process:
+        """Starts a call that asks what came of a run: of the chat's latest, unless another is named."""
+        return self._of_run(chat, skew, run_id, lambda runs, asked: runs.get(chat, asked))
+
+    def cancel(self, chat: ChatKey, skew: timedelta) -> Process:
+        """Starts a call that stops the chat's latest run."""
+        return self._of_run(chat, skew, None, lambda runs, asked: runs.cancel(chat, asked))
+
+    def follow(self, chat: ChatKey, skew: timedelta) -> Process:
+        """Starts a call that follows the chat's latest run for some time."""
+
+        def followed(runs: Executions, asked: str) -> Execution:
+            known = runs.get(chat, asked)
+            events = [*runs.follow(known, after=0, wait=timedelta(seconds=15))]
+            return Execution.of(chat, asked, events) if events and events[0].number == 1 else known
+
+        return self._of_run(chat, skew, None, followed)
+
+    def _of_run(
+        self, chat: ChatKey, skew: timedelta, run_id: str | None, use: Callable[[Executions, str], Execution]
+    ) -> Process:
+        process = Process()
+        asked = run_id or self.judge.latest.get(chat, "none")
+        executions = self._execute(process, skew).executions
+
+        def work() -> Execution:
+            execution = use(executions, asked)
+            self.judge.tells(execution)
+            return execution
 
         return self._start(process, work, CALL_ENDS_AFTER)
 
@@ -372,41 +223,65 @@ class Stage:
                 continue
             for task in process.tasks:
                 error = task.exception()
-                if error is not None and not isinstance(error, SandkeeperError | SandboxGone):
+                expected = SandkeeperError if task is process.main else (SandkeeperError, SandboxGone)
+                if error is not None and not isinstance(error, expected):
                     self.judge.complaints.append(f"an unexpected {error!r}")
         self.living = [(process, end) for process, end in self.living if not process.ended]
 
     def _start(self, process: Process, work: Callable[[], Any], lasts: timedelta) -> Process:
         process.submit(work)
         self.living.append((process, self.now + lasts))
+        self.bury()
         return process
 
-    def _sessions(self, process: Process, skew: timedelta) -> Sessions:
-        def hears(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], outcome: Any) -> None:
-            if name == "kill":
-                known = self.sandboxes.specs.get(args[0])
-                self.judge.kills(args[0], known.metadata["claim"] if known else "")
-            else:
-                self.judge.hears(process, name, args, kwargs, outcome)
+    def _execute(self, process: Process, skew: timedelta) -> Execute:
+        sessions = self._sessions(process, skew)
+        return Execute(
+            sessions=sessions,
+            executions=Executions(sessions, sessions.collect, sessions.collect.runs),
+            hydrate=Hydrate(MemoryFileCatalog(), MemoryFileContents(), sessions.sandboxes, process),
+            sandboxes=sessions.sandboxes,
+            runs=sessions.collect.runs,
+            beside=process,
+            new_id=self._new_id,
+            journal=MemoryJournal(),
+        )
 
-        store: Any = Gate(process, self.rows.store, STORE_STOPS, StoreUnavailable, hears)
-        sandboxes: Any = Gate(process, self.sandboxes, SANDBOX_STOPS, SandboxUnavailable, hears)
+    def _sessions(self, process: Process, skew: timedelta) -> Sessions:
+        def clock() -> datetime:
+            return self.now + skew
+
+        def fails(name: str) -> SandkeeperError:
+            self.judge.unheard = self.judge.unheard or name in ("connect", "finish")
+            return SandboxUnavailable(name) if name in SANDBOX_STOPS else StoreUnavailable(name)
+
+        store: Any = Gate(process, self.rows.store, STORE_STOPS, fails, self._hears)
+        sandboxes: Any = Gate(process, self.sandboxes, SANDBOX_STOPS, fails, self._hears)
+        runs: Any = Gate(process, self.rows.runs, LOG_STOPS, fails, self._hears)
         return Sessions(
             store=store,
             sandboxes=sandboxes,
             lifetimes=LIFETIMES,
             quota=SessionQuota(store, cap=20),
+            collect=Collect(store, sandboxes, runs, LIFETIMES, clock, MemoryJournal()),
             stack=STACK,
-            clock=lambda: self.now + skew,
+            clock=clock,
             new_id=self._new_id,
         )
+
+    def _hears(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], outcome: Any) -> None:
+        if name == "kill":
+            known = self.sandboxes.specs.get(args[0])
+            self.judge.kills(args[0], known.metadata["claim"] if known else "")
+        else:
+            self.judge.hears(name, args, kwargs, outcome)
 
     # ── What happens to them ────────────────────────────────────────────────────────────────────────
 
     def time_passes(self, step: timedelta) -> None:
         """Moves the time on: sandboxes pause, and processes that take too long are ended."""
         self.now += step
-        self.sandboxes.lapse()
+        self.sandboxes.lapse(step)
         for process, end in self.living:
             if end <= self.now:
                 process.kill()
@@ -415,14 +290,15 @@ class Stage:
     def lose(self, chat: ChatKey) -> None:
         """Ends the chat's sandbox as E2B would, telling nobody."""
         sandbox_id = self._sandbox_of(chat)
+        self.judge.vanished.add(sandbox_id)
         self.sandboxes.alive.pop(sandbox_id, None)
         self.sandboxes.paused.discard(sandbox_id)
 
     def pause(self, chat: ChatKey) -> None:
         """Pauses the chat's sandbox as E2B would, telling nobody."""
-        sandbox_id = self._sandbox_of(chat)
-        if sandbox_id in self.sandboxes.alive:
-            self.sandboxes.paused.add(sandbox_id)
+        self.sandboxes.stop(self._sandbox_of(chat))
+        is_asked = any(task.stopped_at == "follow" for process, _ in self.living for task in process.tasks)
+        self.judge.unheard = self.judge.unheard or is_asked
 
     def damage(self, chat: ChatKey, how: Damage) -> None:
         """Writes over the chat's row by hand."""
@@ -439,18 +315,37 @@ class Stage:
         self.bury()
         self.time_passes(LEASES_OVER)
         for chat in CHATS:
-            again = self.call(chat, timedelta(0), timedelta(seconds=1), "reject")
-            self.finish(again)
-            self._complain(again.main.exception() is not None, f"{chat.chat_id} cannot be used again")
+            self._use_again(chat)
         for _ in range(2):
             self.time_passes(LEASES_OVER)
-            self.finish(self.cleanup(timedelta(0)))
+            self.finish(self.cleanup(NO_TIME))
         self._complain(bool(self._unreachable()), "sandboxes live that no row points to")
+        self._ask_for_what_was_left()
         self.time_passes(ALL_EXPIRED)
-        self.finish(self.cleanup(timedelta(0)))
+        self.finish(self.cleanup(NO_TIME))
         self._complain(bool(self.sandboxes.alive), "sandboxes outlive their sessions")
+        self._ask_for_what_was_left()
         self._complain(bool(self._doubled()) and not self.judge.rewritten, "a generation has had two sandboxes")
         return self.judge.looks()
+
+    def _use_again(self, chat: ChatKey) -> None:
+        """Runs code in the chat: at once, or when a run is over that a pause had held up."""
+        again = self.call(chat, on_busy="reject")
+        self.finish(again)
+        if isinstance(again.main.exception(), SessionBusy):
+            self.time_passes(LEASES_OVER)
+            again = self.call(chat, on_busy="reject")
+            self.finish(again)
+        self._complain(again.main.exception() is not None, f"{chat.chat_id} cannot be used again")
+
+    def _ask_for_what_was_left(self) -> None:
+        """Asks for each run that a caller was told goes on: it has ended by now."""
+        for run_id, chat in self.judge.left.items():
+            asking = self.ask(chat, run_id=run_id)
+            self.finish(asking)
+            self._complain(asking.main.exception() is not None, f"nobody can say what came of {run_id}")
+            if asking.main.exception() is None:
+                self._complain(asking.main.result().end is None, f"{run_id} is still running")
 
     def _complain(self, wrong: bool, what: str) -> None:
         if wrong:

@@ -1,7 +1,7 @@
 """The local stack as a fixture: one for all tests of a run that need it."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,9 @@ class RunningStack:
     aws_url: str
     api_key: str
     environment: dict[str, str]
+    restart: Callable[[str], None]
+    """Kills a server by its name, in the middle of whatever it does, and returns once it answers again."""
+    pids: Callable[[], Mapping[str, int]]
     table_name: str = aws.TABLE
     bucket_name: str = aws.BUCKET
 
@@ -45,4 +48,6 @@ def stack() -> Iterator[RunningStack]:
             aws_url=settings.aws_url,
             api_key=settings.api_key,
             environment=running.environment,
+            restart=running.restart,
+            pids=lambda: running.pids,
         )

@@ -13,6 +13,7 @@ from sandkeeper.adapters.memory import (
     MemoryFileCatalog,
     MemoryFileContents,
     MemoryJournal,
+    MemoryRunLog,
     MemorySandboxProvider,
     MemorySessionStore,
     MemorySweepStore,
@@ -29,10 +30,12 @@ from sandkeeper.model import (
     SandboxRef,
     Session,
 )
+from sandkeeper.runs import RunEvent, RunOrder
 from sandkeeper.services.auth import hash_token
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.cleanup import Cleanup
-from sandkeeper.services.execute import RunReply, RunRequest
+from sandkeeper.services.collect import Collect
+from sandkeeper.services.execute import Mode, Once, RunReply, RunRequest
 from sandkeeper.services.files import Files
 from sandkeeper.services.ingest import Ingest
 from sandkeeper.services.quota import SessionQuota
@@ -83,6 +86,10 @@ class Patience:
             self.events.pop(0)()
 
 
+class CallerDied(BaseException):
+    """The machine of a call is gone: what the call had yet to do is not done."""
+
+
 @dataclass
 class Tap:
     """Stands before a port: tests see every call, and say which of the next ones fail or do something else."""
@@ -104,6 +111,18 @@ class Tap:
     def fail(self, method: str, *errors: BaseException) -> None:
         """Lets the next calls of the method raise these errors, one each."""
         self.errors[method].extend(errors)
+
+    def die_after(self, method: str) -> None:
+        """Lets the next caller of the method die for whom it has been done, and not failed."""
+
+        def do_and_die(*args: Any, **kwargs: Any) -> Any:
+            answer = getattr(self.port, method)(*args, **kwargs)
+            if isinstance(answer, Iterator):
+                deque(answer, maxlen=0)
+            del self.instead[method]
+            raise CallerDied
+
+        self.instead[method] = do_and_die
 
 
 @dataclass
@@ -146,6 +165,7 @@ class World:
     catalog: MemoryFileCatalog = field(default_factory=MemoryFileCatalog)
     contents: MemoryFileContents = field(default_factory=MemoryFileContents)
     keys: MemoryApiKeyStore = field(default_factory=MemoryApiKeyStore)
+    runs: MemoryRunLog = field(default_factory=MemoryRunLog)
     journal: Journal = field(default_factory=Journal)
     wiring: ApiWiring = field(default_factory=ApiWiring)
 
@@ -155,7 +175,7 @@ class World:
         self.beside = Beside()
         self.taps = {
             name: Tap(getattr(self, name))
-            for name in ("store", "sandboxes", "catalog", "contents", "keys", "sweeps")
+            for name in ("store", "sandboxes", "catalog", "contents", "keys", "runs", "sweeps")
         }
         self.issue_key(TOKEN, OWNER)
         self.configure()
@@ -164,18 +184,28 @@ class World:
         """Deploys the function anew, with settings that differ from the defaults in these."""
         required = {"table_name": "table", "bucket_name": "bucket", "stack_name": "test", "e2b_api_key": "key"}
         settings = ApiSettings.model_validate(required | changes)
+        collect = Collect(
+            store=self.taps["store"],
+            sandboxes=self.taps["sandboxes"],
+            runs=self.taps["runs"],
+            lifetimes=settings.lifetimes,
+            clock=self.clock,
+            journal=self.journal,
+        )
         sessions = Sessions(
             store=self.taps["store"],
             sandboxes=self.taps["sandboxes"],
             lifetimes=settings.lifetimes,
             quota=SessionQuota(self.taps["store"], settings.max_sessions_per_owner),
+            collect=collect,
             stack=settings.stack_name,
             clock=self.clock,
             new_id=new_ulid,
         )
         wired = vars(self.wiring)
         wired.clear()
-        wired.update(self.taps, settings=settings, journal=self.journal, sessions=sessions, beside=self.beside)
+        wired.update(self.taps, settings=settings, journal=self.journal, beside=self.beside)
+        wired.update(sessions=sessions, collect=collect)
         wired["files"] = replace(self.wiring.files, clock=self.clock)
 
     @property
@@ -222,9 +252,14 @@ class World:
         file_ids: list[str] | None = None,
         limit: timedelta = timedelta(seconds=5),
         on_busy: OnBusy = "wait",
+        mode: Mode = "auto",
+        once: Once | None = None,
     ) -> RunReply:
         """Runs code as a request would."""
-        return self.wiring.execute(RunRequest(key=key, code=code, file_ids=file_ids, limit=limit, on_busy=on_busy))
+        request = RunRequest(
+            key=key, code=code, file_ids=file_ids, limit=limit, on_busy=on_busy, mode=mode, once=once
+        )
+        return self.wiring.execute(request)
 
     def calls(self) -> list[str]:
         """Returns the calls of the outside world since the last time, as `port.method`, sorted."""
@@ -260,7 +295,7 @@ class World:
         """Fails unless the next caller may have the session at once."""
         row = self.row(key)
         assert not row.is_claimed(self.clock()), "somebody is creating or closing it"
-        assert not (row.is_live(self.clock()) and row.is_busy(self.clock())), "somebody is using it"
+        assert not (row.is_live(self.clock()) and row.is_busy), "somebody is using it"
 
     def add_file(
         self, name: str, content: bytes, *, key: ChatKey = CHAT, status: FileStatus = FileStatus.READY
@@ -291,7 +326,20 @@ class World:
 
 def told(reply: RunReply) -> tuple[str, int, EndReason | None]:
     """Returns what the caller is told of the session: status, generation, why state was lost."""
-    return reply.status, reply.session.generation, reply.session.reset_reason
+    context = reply.execution.context
+    return context.status, context.generation, reply.execution.reset_reason
+
+
+def orders(world: World) -> list[tuple[RunOrder, timedelta]]:
+    """Returns what sandboxes are asked to run from now on, and for how long those wait who ask."""
+    asked: list[tuple[RunOrder, timedelta]] = []
+
+    def run(where: SandboxRef, order: RunOrder, *, wait: timedelta) -> Iterator[RunEvent]:
+        asked.append((order, wait))
+        return world.sandboxes.run(where, order, wait=wait)
+
+    world.taps["sandboxes"].instead["run"] = run
+    return asked
 
 
 def note(ran: list[str], where: SandboxRef, code: str) -> RunOutcome:

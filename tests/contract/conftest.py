@@ -47,7 +47,8 @@ def _table() -> dict[str, Any]:
     return Template.of_this_project().table()
 
 
-def _fresh(client: Callable[[str], Any]) -> Backend:
+def fresh(client: Callable[[str], Any]) -> Backend:
+    """Returns a table and a bucket that nobody has used."""
     backend = Backend(f"contract-{next(_numbers)}", client)
     client("dynamodb").create_table(TableName=backend.name, **_table())
     client("s3").create_bucket(Bucket=backend.name)
@@ -76,7 +77,7 @@ def _one_by_one(client: Any) -> Any:
 @pytest.fixture
 def moto(moto_clients: dict[str, Any]) -> Backend:
     """Returns a fresh table and bucket in moto."""
-    return _fresh(moto_clients.__getitem__)
+    return fresh(moto_clients.__getitem__)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +102,7 @@ def ministack_clients(ministack_url: str) -> dict[str, Any]:
 @pytest.fixture
 def ministack(ministack_clients: dict[str, Any]) -> Backend:
     """Returns a fresh table and bucket in ministack."""
-    return _fresh(ministack_clients.__getitem__)
+    return fresh(ministack_clients.__getitem__)
 
 
 def _free_port() -> int:

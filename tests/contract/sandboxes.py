@@ -1,4 +1,4 @@
-"""What the suites of `SandboxProvider` share: what to ask for, and the providers they run on."""
+"""What the suites of `SandboxProvider` share: what to ask for, how code is run, and the providers they run on."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -8,12 +8,19 @@ import pytest
 
 from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
 from sandkeeper.adapters.memory import MemorySandboxProvider
+from sandkeeper.adapters.memory.sandboxes import echo
 from sandkeeper.model import RunOutcome, SandboxRef, Stream
 from sandkeeper.ports import SandboxProvider, SandboxSpec
+from sandkeeper.runs import MAX_OUTPUT_BYTES, Execution, RunEvent, RunOrder
+from tests.factories import context
 from tests.sandbox_server import Server
+from tests.world import CHAT
 
 TEN_SECONDS = timedelta(seconds=10)
 FIVE_MINUTES = timedelta(minutes=5)
+NO_TIME = timedelta(0)
+GOES_ON = "print('half')\nimport time\nfor _ in range(1200): time.sleep(0.05)"
+"""Code that does not end until somebody ends it. Memory has it go on for ever, and print nothing."""
 MARK = {"app": "sandkeeper", "stack": "contract"}
 
 Pause = Callable[[SandboxRef], None]
@@ -36,6 +43,40 @@ def spec(
 def create(provider: SandboxProvider, asked: SandboxSpec | None = None) -> SandboxRef:
     """Returns a sandbox."""
     return provider.create(asked or spec(), within=TEN_SECONDS)
+
+
+def order(
+    code: str, *, run_id: str | None = None, limit: timedelta = TEN_SECONDS, output_bytes: int = MAX_OUTPUT_BYTES
+) -> RunOrder:
+    """Returns what asks for a run: for a new one, unless the id has been used."""
+    limit_ms = round(limit / timedelta(milliseconds=1))
+    known = context(limit_ms=limit_ms, asked_ms=limit_ms)
+    return RunOrder(run_id=run_id or str(uuid4()), code=code, context=known, output_bytes=output_bytes)
+
+
+def asked(
+    provider: SandboxProvider, sandbox: SandboxRef, wanted: RunOrder, *, wait: timedelta = timedelta(seconds=40)
+) -> list[RunEvent]:
+    """Returns what is told of the run within this time."""
+    return [*provider.run(sandbox, wanted, wait=wait)]
+
+
+def followed(
+    provider: SandboxProvider, sandbox: SandboxRef, run_id: str, *, after: int = 0, wait: timedelta = TEN_SECONDS
+) -> list[RunEvent]:
+    """Returns what is told of a run that there is, behind this number, within this time."""
+    return [*provider.follow(sandbox, run_id, after=after, wait=wait)]
+
+
+def outcome_of(events: list[RunEvent]) -> RunOutcome:
+    """Returns what a run gave of which these are all events."""
+    assert [event.number for event in events] == [*range(1, len(events) + 1)]
+    return Execution.of(CHAT, "run-1", events).outcome
+
+
+def ran(provider: SandboxProvider, sandbox: SandboxRef, code: str, *, limit: timedelta = TEN_SECONDS) -> RunOutcome:
+    """Returns what the code gives."""
+    return outcome_of(asked(provider, sandbox, order(code, limit=limit)))
 
 
 def printed(outcome: RunOutcome) -> str:
@@ -62,7 +103,7 @@ class InMemory:
     @pytest.fixture
     def provider(self) -> MemorySandboxProvider:
         """A provider that has no sandbox yet."""
-        return MemorySandboxProvider()
+        return MemorySandboxProvider(lambda sandbox, code: None if code == GOES_ON else echo(sandbox, code))
 
     @pytest.fixture
     def live(self, provider: MemorySandboxProvider) -> SandboxRef:

@@ -20,6 +20,8 @@ NOW = START
 LATER = NOW + timedelta(seconds=7)
 OWN = busy()
 """The session as `run-1`, which makes the writes below, last saw it."""
+ADDED = {"file-1": "/home/user/a.csv"}
+"""The file that `run-1` has put into the sandbox."""
 ODD_OWNERS = ["auth0|x", "a#b", ".", "..", "#", "two words", "žluťoučký 🐎", "a/b%2F+c"]
 ODD_CHATS = ["." * 128, ".:_-" * 32, "-" * 128, "::", "_", ".."]
 
@@ -38,9 +40,9 @@ ROWS: dict[str, Session] = {
     "busy": busy(),
     "busy with another run": busy(run_id="run-2"),
     "busy in another generation": busy(claim_id="claim-2", generation=2),
-    "runner dead": busy(run_until=NOW),
+    "unattended": busy(run_until=NOW),
     "expired": idle(expires_at=NOW),
-    "expired, runner dead": busy(run_until=NOW, expires_at=NOW),
+    "expired, unattended": busy(run_until=NOW, expires_at=NOW),
     "expired, busy": busy(expires_at=NOW),
     "closing": closing(),
     "closing another": closing(claim_id="claim-2", generation=2),
@@ -49,7 +51,8 @@ ROWS: dict[str, Session] = {
 }
 NO_SESSION = {"absent", "closed"}
 CLOSING = {"closing", "closing another"}
-LIVE = {"idle", "busy", "busy with another run", "busy in another generation", "runner dead"}
+LEASED = {"busy", "unattended", "expired, unattended", "expired, busy"}
+"""The rows of which `run-1` has the lease."""
 
 
 def claim(store: SessionStore, run_id: str = "run-3", at: timedelta = timedelta(0)) -> Granted | Refused:
@@ -58,15 +61,14 @@ def claim(store: SessionStore, run_id: str = "run-3", at: timedelta = timedelta(
     return store.claim(CHAT, run_id=run_id, now=now, run_until=now + LEASE, expires_at=now + SESSION_TIMEOUT)
 
 
+def leave(store: SessionStore, session: Session) -> bool:
+    """Leaves the session's run, before which a file was put into its sandbox."""
+    return store.leave(session, now=LATER, hydrated=ADDED)
+
+
 def release(store: SessionStore, session: Session, *, ran: bool = True) -> bool:
     """Gives the session back after a run that put a file into its sandbox."""
-    return store.release(
-        session,
-        now=LATER,
-        ran=ran,
-        expires_at=LATER + SESSION_TIMEOUT,
-        hydrated={"file-1": "/home/user/a.csv"},
-    )
+    return store.release(session, now=LATER, ran=ran, expires_at=LATER + SESSION_TIMEOUT, hydrated=ADDED)
 
 
 def begin_close(store: SessionStore) -> Granted | Refused:
@@ -82,29 +84,30 @@ def begin_expire(store: SessionStore, at: timedelta = timedelta(0)) -> Granted |
 Write = Callable[[SessionStore], Granted | Refused | bool | None]
 WRITES: dict[str, Write] = {
     "claim": claim,
+    "claim again": lambda store: claim(store, "run-1"),
     "activate": lambda store: store.activate(OWN),
     "abandon": lambda store: store.abandon(OWN, now=LATER),
-    "renew": lambda store: store.renew(OWN, run_until=LATER + LEASE),
+    "leave": lambda store: leave(store, OWN),
     "note_sandbox": lambda store: store.note_sandbox(replace(OWN, pauses_at=LATER)),
-    "note_restart": lambda store: store.note_restart(CHAT, now=NOW),
     "release": lambda store: release(store, OWN),
     "begin_close": begin_close,
     "begin_expire": begin_expire,
     "end": lambda store: store.end(OWN, forget_at=NOW + timedelta(days=30)),
 }
 ALLOWED: dict[str, set[str]] = {
-    "claim": {"idle", "runner dead"},
+    "claim": {"idle"},
+    "claim again": {"idle", "unattended"},
     "activate": {"creating", "creator dead", "creator dead, expired", "creating, expired"},
     "abandon": {"creating", "creator dead", "creator dead, expired", "creating, expired"},
-    "renew": {"busy", "runner dead", "expired, runner dead", "expired, busy"},
-    "note_sandbox": LIVE - {"busy in another generation"} | {"expired", "expired, runner dead", "expired, busy"},
-    "note_restart": LIVE,
-    "release": {"busy", "runner dead", "expired, runner dead", "expired, busy"},
+    "leave": LEASED,
+    "note_sandbox": LEASED | {"idle", "busy with another run", "expired"},
+    "release": LEASED,
     "begin_close": set(ROWS) - CLOSING,
     "begin_expire": {
         "creator dead, expired",
         "expired",
-        "expired, runner dead",
+        "expired, unattended",
+        "expired, busy",
         "closer dead",
         "expiring, cleaner dead",
     },

@@ -5,7 +5,7 @@ nobody can reach. Real services take turns between any two of their calls, clock
 calls fail before or after they have taken effect, sandboxes vanish and pause, rows are damaged.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import product
@@ -17,29 +17,67 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from sandkeeper.adapters.dynamodb import DynamoSessionStore, DynamoSweepStore, Table, items
-from sandkeeper.adapters.memory import MemorySessionStore, MemorySweepStore
-from sandkeeper.model import ChatKey, EndReason, SessionState
+from sandkeeper.adapters.dynamodb import DynamoRunLog, DynamoSessionStore, DynamoSweepStore, items
+from sandkeeper.adapters.memory import MemoryRunLog, MemorySessionStore, MemorySweepStore
+from sandkeeper.adapters.s3 import S3RunBodies
+from sandkeeper.model import ChatKey, EndReason, RunEnd, SessionState
 from sandkeeper.services.budget import Budget
-from tests.contract.conftest import Backend
+from tests.contract.conftest import Backend, fresh
 from tests.interleaved import Process, When
-from tests.protocol import CHATS, SKEW, Damage, Rows, Stage
+from tests.judge import CHATS, SKEW
+from tests.kernels import NO_TIME, Program
+from tests.protocol import Damage, Rows, Stage
 
 MOST_PROCESSES = 4
 """No more begin while so many have not ended."""
-NO_TIME = timedelta(0)
 
-Deed = Literal["run", "run or give up", "run long", "close", "restart", "clean up", "clean up everything"]
+Deed = Callable[[Stage, ChatKey, timedelta], Process]
 Misfortune = Literal["vanished", "paused"] | Damage
 
-DEEDS: Sequence[Deed] = (
-    *("run", "run", "run", "run or give up", "run long", "run long"),
-    *("close", "close", "restart", "clean up", "clean up", "clean up everything"),
+LONG = Program(timedelta(seconds=40))
+"""Longer than a call may wait."""
+TOO_LONG = Program(timedelta(hours=1))
+DEADLY = Program(end=RunEnd.KERNEL_DIED)
+
+DEEDS: Mapping[str, Deed] = {
+    "run": Stage.call,
+    "run or give up": lambda stage, chat, skew: stage.call(chat, skew, on_busy="reject"),
+    "run long": lambda stage, chat, skew: stage.call(chat, skew, LONG),
+    "run too long": lambda stage, chat, skew: stage.call(chat, skew, TOO_LONG),
+    "run what kills the kernel": lambda stage, chat, skew: stage.call(chat, skew, DEADLY),
+    "send": lambda stage, chat, skew: stage.call(chat, skew, LONG, mode="async"),
+    "run once": lambda stage, chat, skew: stage.repeat(chat, skew, anew=True),
+    "repeat": lambda stage, chat, skew: stage.repeat(chat, skew),
+    "ask": Stage.ask,
+    "follow": Stage.follow,
+    "cancel": Stage.cancel,
+    "interrupt": Stage.interrupt,
+    "look": Stage.look,
+    "close": Stage.close,
+    "restart": Stage.restart,
+    "clean up": lambda stage, _, skew: stage.cleanup(skew),
+    "clean up everything": lambda stage, _, skew: stage.cleanup(skew, everything=True),
+}
+"""What callers and cleanup do; each gets as far as its first call."""
+OFTEN = (
+    *DEEDS,
+    "run",
+    "run",
+    "run long",
+    "send",
+    "run once",
+    "repeat",
+    "ask",
+    "look",
+    "close",
+    "restart",
+    "clean up",
 )
 MISFORTUNES: Sequence[Misfortune] = (*("vanished",) * 5, *("paused",) * 5, "old", "garbage", "nothing left")
 
 HOLDS = (
-    *("begin", "create", "point", "activate", "running", "running", "running", "release"),
+    *("begin", "create", "point", "activate", "open", "run", "running", "running", "running", "listen"),
+    *("leave", "release", "finish", "follow", "following", "connect", "cancel"),
     *("begin_close", "begin_expire", "kill", "end", "restart_kernel", None),
 )
 
@@ -48,7 +86,7 @@ HOLDS = (
 class Racer:
     """Who does what, and where in the middle of it others get their turn."""
 
-    deed: Deed
+    deed: str
     skew: timedelta
     holds_before: str | None
     then_pass: timedelta
@@ -56,10 +94,10 @@ class Racer:
 
 chats = st.sampled_from([CHATS[0], CHATS[0], CHATS[0], CHATS[1]])
 skews = st.sampled_from([NO_TIME, SKEW, -SKEW])
-deeds = st.tuples(st.sampled_from(DEEDS), skews)
+deeds = st.tuples(st.sampled_from(OFTEN), skews)
 gaps = st.sampled_from([timedelta(seconds=s) for s in (0, 0, 0, 13, 17, 17, 1900)])
 racers = st.builds(
-    Racer, st.sampled_from((*DEEDS, "run", "run", "run", "run long")), skews, st.sampled_from(HOLDS), gaps
+    Racer, st.sampled_from((*OFTEN, "run", "run", "run", "run long", "send")), skews, st.sampled_from(HOLDS), gaps
 )
 misfortunes = st.sampled_from(MISFORTUNES)
 steps = st.sampled_from([timedelta(seconds=s) for s in (1, 6, 11, 16, 21, 61, 330, 1900)])
@@ -74,7 +112,7 @@ class InMemory:
     """Rows in memory. What cannot be read there is a session that says so."""
 
     def __init__(self) -> None:
-        self.store, self.sweeps = MemorySessionStore(), MemorySweepStore()
+        self.store, self.sweeps, self.runs = MemorySessionStore(), MemorySweepStore(), MemoryRunLog()
 
     def damage(self, key: ChatKey, how: Damage) -> None:
         """See `Rows.damage`."""
@@ -100,9 +138,10 @@ class InMemory:
 class InDynamo:
     """Rows in a table of an emulator."""
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
+    def __init__(self, backend: Backend) -> None:
+        self._table = table = backend.table
         self.store, self.sweeps = DynamoSessionStore(table), DynamoSweepStore(table)
+        self.runs = DynamoRunLog(table, S3RunBodies(lambda: backend.client("s3"), backend.name))
 
     def damage(self, key: ChatKey, how: Damage) -> None:
         """See `Rows.damage`."""
@@ -118,20 +157,6 @@ class InDynamo:
                 self._table.put(row | items.pack({"generation": "seven"}))
             case "nothing left":
                 self._table.put(where | items.pack({"state": "none of ours"}))
-
-
-def begin(stage: Stage, chat: ChatKey, deed: Deed, skew: timedelta = NO_TIME) -> Process:
-    """Starts whoever does the deed; who gets as far as its first call."""
-    match deed:
-        case "close":
-            return stage.close(chat, skew)
-        case "restart":
-            return stage.restart(chat, skew)
-        case "clean up" | "clean up everything":
-            return stage.cleanup(skew, everything=deed == "clean up everything")
-        case "run" | "run or give up" | "run long":
-            limit = timedelta(seconds=25 if deed == "run long" else 1)
-            return stage.call(chat, skew, limit, "reject" if deed == "run or give up" else "wait")
 
 
 def stage_time(stage: Stage) -> Any:
@@ -154,7 +179,7 @@ class Protocol(RuleBasedStateMachine):
         """Some begin, one after the other, each to stand still in the middle; then they go on in another order."""
         begun = []
         for racer in racers:
-            begun.append(begin(self.stage, chat, racer.deed, racer.skew))
+            begun.append(DEEDS[racer.deed](self.stage, chat, racer.skew))
             self.stage.finish(begun[-1], until=racer.holds_before)
             self.stage.time_passes(racer.then_pass)
         for number in order:
@@ -162,14 +187,14 @@ class Protocol(RuleBasedStateMachine):
 
     @has_room
     @rule(chat=chats, deed=deeds)
-    def begin(self, chat: ChatKey, deed: tuple[Deed, timedelta]) -> None:
+    def begin(self, chat: ChatKey, deed: tuple[str, timedelta]) -> None:
         """A caller or a cleanup begins, and gets as far as its first call."""
-        begin(self.stage, chat, *deed)
+        DEEDS[deed[0]](self.stage, chat, deed[1])
 
     @rule(chat=chats, deed=deeds)
-    def do(self, chat: ChatKey, deed: tuple[Deed, timedelta]) -> None:
+    def do(self, chat: ChatKey, deed: tuple[str, timedelta]) -> None:
         """A caller or a cleanup does all its work, unless it has to wait for others."""
-        self.stage.finish(begin(self.stage, chat, *deed))
+        self.stage.finish(DEEDS[deed[0]](self.stage, chat, deed[1]))
 
     @has_processes
     @rule(turns=st.lists(turns, min_size=1, max_size=25))
@@ -254,7 +279,7 @@ def prove(make_rows: Callable[[], Any], examples: int) -> None:
 
 
 Start = Literal["nothing", "live", "lost", "expired"]
-DUELLISTS: Sequence[Deed] = ("run", "close", "restart", "clean up", "clean up everything")
+DUELLISTS = ("run", "send", "repeat", "ask", "close", "restart", "clean up", "clean up everything")
 
 
 def started(start: Start) -> Stage:
@@ -263,7 +288,7 @@ def started(start: Start) -> Stage:
     if start == "nothing":
         return stage
     with stage_time(stage):
-        stage.finish(begin(stage, CHATS[0], "run"))
+        stage.finish(stage.call(CHATS[0]))
     if start == "lost":
         stage.lose(CHATS[0])
     if start == "expired":
@@ -271,11 +296,11 @@ def started(start: Start) -> Stage:
     return stage
 
 
-def calls_of(start: Start, deed: Deed) -> int:
+def calls_of(start: Start, deed: str) -> int:
     """Returns how many calls the deed takes when nobody disturbs it."""
     stage = started(start)
     with stage_time(stage):
-        process = begin(stage, CHATS[0], deed)
+        process = DEEDS[deed](stage, CHATS[0], NO_TIME)
         calls = 0
         while not process.ended:
             process.go_on()
@@ -285,19 +310,19 @@ def calls_of(start: Start, deed: Deed) -> int:
 
 @pytest.mark.parametrize("start", get_args(Start))
 @pytest.mark.parametrize("first", DUELLISTS)
-def test_whoever_is_overtaken_anywhere_does_no_harm(start: Start, first: Deed) -> None:
+def test_whoever_is_overtaken_anywhere_does_no_harm(start: Start, first: str) -> None:
     """One stands still before one of its calls; others begin, the second of them stops too; then all go on."""
     holds = ("running", "kill", None)
     for calls, gap, second, hold in product(range(calls_of(start, first)), (0, 17), DUELLISTS, holds):
         stage = started(start)
         with stage_time(stage):
-            overtaken = begin(stage, CHATS[0], first)
+            overtaken = DEEDS[first](stage, CHATS[0], NO_TIME)
             for _ in range(calls):
                 overtaken.go_on()
             stage.time_passes(timedelta(seconds=gap))
-            others = [begin(stage, CHATS[0], second)]
+            others = [DEEDS[second](stage, CHATS[0], NO_TIME)]
             stage.finish(others[0], until=hold)
-            others.append(begin(stage, CHATS[0], "run"))
+            others.append(stage.call(CHATS[0]))
             stage.finish(others[1], until="running")
             for process in (overtaken, *others):
                 stage.finish(process)
@@ -308,7 +333,5 @@ def test_the_protocol_keeps_its_promise_in_memory() -> None:
     prove(InMemory, examples=300)
 
 
-@pytest.mark.parametrize("emulator", ["moto"])
-def test_the_protocol_keeps_its_promise_in_dynamodb(emulator: str, request: pytest.FixtureRequest) -> None:
-    backend: Backend = request.getfixturevalue(emulator)
-    prove(lambda: InDynamo(backend.table), examples=5)
+def test_the_protocol_keeps_its_promise_in_dynamodb(moto_clients: dict[str, Any]) -> None:
+    prove(lambda: InDynamo(fresh(moto_clients.__getitem__)), examples=5)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from sandkeeper.model import ALL_FILES
+from sandkeeper.model import ALL_FILES, EndReason
 from sandkeeper.ports import Granted, Refused, SessionStore
 from tests.contract.sessions import (
     LATER,
@@ -86,7 +86,7 @@ class SessionBeginningContract:
         assert live(store) == [CHAT]
 
     def test_nothing_of_the_session_before_is_left_in_the_one_that_begins(self, store: SessionStore) -> None:
-        before = arrange(store, idle(expires_at=NOW, hydrated={"f": "/f"}, run_count=7, restarts=3))
+        before = arrange(store, idle(expires_at=NOW, hydrated={"f": "/f"}, run_count=7, untold=EndReason.RESTARTED))
         begun = creating(generation=2, claim_id="claim-2", fresh_files=frozenset({ALL_FILES}))
 
         assert store.begin(begun, seen=before) == Granted(begun)

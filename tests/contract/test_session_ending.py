@@ -72,10 +72,19 @@ class SessionEndingContract:
     def test_what_its_closer_left_is_taken_up_by_cleanup_also_in_the_middle_of_a_run(
         self, store: SessionStore
     ) -> None:
-        """A run may be leased for longer than its closer's window: nobody waits for it any more."""
+        """A run's call may attend to it for longer than its closer's window: nobody waits for it any more."""
         arrange(store, closing(claim_until=NOW, run_until=NOW + timedelta(hours=1), end_reason=EndReason.CLOSED))
 
         assert granted(begin_expire(store)).end_reason is EndReason.CLOSED
+
+    def test_an_expired_session_is_ended_though_a_run_has_it(self, store: SessionStore) -> None:
+        """Every claim pushes the expiry beyond its run's limit: a run that is left by then has been forgotten."""
+        before = arrange(store, busy(expires_at=NOW))
+
+        after = granted(begin_expire(store))
+
+        assert (after.state, after.run_id, after.sandbox) == (SessionState.CLOSING, "run-1", before.sandbox)
+        assert claim(store) == Refused(after)
 
     def test_of_16_closers_at_once_one_is_granted(self, store: SessionStore) -> None:
         arrange(store, busy())
@@ -103,6 +112,7 @@ class SessionEndingContract:
             predecessor_id="sbx0",
             end_reason=EndReason.EXPIRED,
             run_count=4,
+            untold=EndReason.RESTARTED,
         )
 
         row = arrange_closed(store, full)

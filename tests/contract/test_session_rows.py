@@ -49,6 +49,7 @@ BROKEN: dict[str, Mapping[str, Any]] = {
     "a run without a lease": {"runId": "run-1"},
     "a deadline that is a map": {"pausesAt": {"at": 1}},
     "a run count that is text": {"runCount": "3"},
+    "a loss to tell that there is not": {"untold": "boredom"},
     "a run count to which nothing can be added": {"runCount": 10**37},
     "a sandbox id that is a number": {"sandboxId": 5},
     "no sandbox": {"sandboxId": MISSING},
@@ -82,7 +83,7 @@ class SessionRowContract:
     def test_a_row_without_what_later_versions_added_reads_as_one_that_has_nothing_of_it(
         self, store: SessionStore, table: Table
     ) -> None:
-        """Pausing, restarts, fresh files and the noted times came later; `sandboxUntil` is no more."""
+        """Pausing, fresh files and the noted times came later; `sandboxUntil` is no more."""
         late = ["pausesAt", "hydrated", "runCount", "createdAt", "lastUsedAt", "ownerKey", "expiryShard", "ttl"]
         put(table, idle(), {**dict.fromkeys(late, MISSING), "sandboxUntil": 1})
 
@@ -108,6 +109,19 @@ class SessionRowContract:
         claimed = granted(claim(store))
 
         assert (claimed.hydrated, claimed.run_count) == ({"f": "/f"}, 4)
+
+    @pytest.mark.parametrize("row", [idle(run_count=2), busy(run_until=NOW)], ids=["idle", "busy"])
+    def test_restarts_and_numbers_that_older_versions_counted_are_of_no_meaning_now(
+        self, store: SessionStore, table: Table, row: Session
+    ) -> None:
+        """The sandbox itself tells of a restart; a run that an older version was at is asked for there, too."""
+        put(table, row, {"restarts": 3, "restartsTold": 2, "executionCount": 7})
+
+        assert read(store) == row
+        assert row.reset_reason is None
+        claimed = granted(claim(store, row.run_id or "run-3"))
+        assert release(store, claimed)
+        assert read(store).run_count == row.run_count + 1
 
     def test_a_row_of_a_later_version_is_used_as_far_as_it_is_known(
         self, store: SessionStore, table: Table

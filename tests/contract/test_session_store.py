@@ -8,6 +8,7 @@ import pytest
 from sandkeeper.model import ChatKey, EndReason, Session
 from sandkeeper.ports import Granted, Refused, SessionStore
 from tests.contract.sessions import (
+    ADDED,
     ALLOWED,
     CASES,
     LATER,
@@ -25,6 +26,7 @@ from tests.contract.sessions import (
     claim,
     due,
     granted,
+    leave,
     live,
     read,
     release,
@@ -71,9 +73,7 @@ class SessionStoreContract:
             run_count=3,
             predecessor_id="sbx0",
             hydrated={"f": "/home/user/ü, b.csv"},
-            restarts=2,
-            restarts_told=1,
-            execution_count=7,
+            untold=EndReason.KERNEL_DIED,
         )
 
         assert arrange(store, written) == written
@@ -107,7 +107,7 @@ class SessionStoreContract:
         assert all(outcome.seen == won for outcome in outcomes if isinstance(outcome, Refused))
 
     def test_a_claim_takes_the_lease_and_pushes_the_expiry_and_nothing_else(self, store: SessionStore) -> None:
-        before = arrange(store, idle(run_count=2, hydrated={"f": "/home/user/f"}, restarts=1))
+        before = arrange(store, idle(run_count=2, hydrated={"f": "/home/user/f"}, untold=EndReason.RESTARTED))
 
         claimed = granted(claim(store, at=timedelta(seconds=7)))
 
@@ -133,7 +133,7 @@ class SessionStoreContract:
             run_until=None,
             last_used_at=LATER,
             expires_at=LATER + SESSION_TIMEOUT,
-            hydrated={"old": "/home/user/old", "file-1": "/home/user/a.csv"},
+            hydrated={"old": "/home/user/old", **ADDED},
             run_count=runs,
         )
 
@@ -152,17 +152,78 @@ class SessionStoreContract:
 
         assert isinstance(claim(store), Granted)
 
+    @pytest.mark.parametrize("untold", [EndReason.RESTARTED, None])
+    def test_what_a_run_leaves_to_be_told_is_told_until_another_run_has_ended(
+        self, store: SessionStore, untold: EndReason | None
+    ) -> None:
+        """Whoever ends the lease of a run whose caller has not heard of a loss leaves it for the next caller."""
+        before = arrange(store, busy(run_count=1, untold=EndReason.KERNEL_DIED))
+
+        release(store, replace(before, untold=untold))
+        assert read(store).reset_reason is untold
+
+        claimed = granted(claim(store))
+        assert claimed.reset_reason is untold
+        release(store, replace(claimed, untold=None), ran=False)
+        assert read(store).untold is untold, "nothing has been told by a call that ran nothing"
+        release(store, replace(granted(claim(store)), untold=None))
+        assert read(store).untold is None
+
+    # ── Runs that nobody attends to ─────────────────────────────────────────────────────────────────
+
+    def test_a_run_that_is_left_keeps_the_session_and_notes_its_files(self, store: SessionStore) -> None:
+        arrange(store, busy(hydrated={"old": "/home/user/old"}))
+        store.announce_file(CHAT, "seen")
+        session = read(store)
+        store.announce_file(CHAT, "unseen")
+
+        assert leave(store, replace(session, run_count=9, expires_at=NOW))
+
+        assert read(store) == replace(
+            session,
+            run_until=LATER,
+            hydrated={"old": "/home/user/old", **ADDED},
+            fresh_files=frozenset({"unseen"}),
+        )
+
+    def test_what_is_left_twice_is_left_and_a_run_that_was_left_can_be_released(self, store: SessionStore) -> None:
+        before = arrange(store, busy())
+
+        assert leave(store, before)
+        assert leave(store, before)
+        assert not read(store).is_attended(LATER)
+        assert release(store, before)
+
+        assert not read(store).is_busy
+        assert not leave(store, before), "the lease is no longer this run's"
+
+    def test_a_run_that_is_left_is_claimed_by_its_own_id_and_by_no_other(self, store: SessionStore) -> None:
+        """A request that is repeated goes on where the one before it died; whoever else comes has to look first."""
+        left = arrange(store, busy(run_until=NOW))
+
+        assert claim(store, "run-2") == Refused(left)
+        claimed = granted(claim(store, "run-1"))
+
+        assert claimed == replace(left, run_until=NOW + LEASE, last_used_at=NOW, expires_at=NOW + SESSION_TIMEOUT)
+
+    def test_of_16_claims_by_the_id_of_a_run_that_is_left_one_is_granted(self, store: SessionStore) -> None:
+        arrange(store, busy(run_until=NOW))
+
+        won = winner(at_once([*range(16)], lambda _: claim(store, "run-1")))
+
+        assert read(store) == won
+
     # ── Clocks that differ ──────────────────────────────────────────────────────────────────────────
 
     @pytest.mark.parametrize("skew", [-SKEW, SKEW])
-    def test_whose_clock_differs_takes_no_lease_of_a_run_within_its_limit(
+    def test_whose_clock_differs_takes_no_run_over_whose_call_may_still_attend_to_it(
         self, store: SessionStore, skew: timedelta
     ) -> None:
-        """The lease lies 15 s behind the run's limit: more than clocks may differ by."""
-        limit = timedelta(seconds=25)
-        row = arrange(store, busy(run_until=NOW + limit + timedelta(seconds=15)))
+        """A call is taken for dead 15 s after its time is over: more than clocks may differ by."""
+        call = timedelta(seconds=28)
+        row = arrange(store, busy(run_until=NOW + call + timedelta(seconds=15)))
 
-        assert claim(store, at=limit + skew) == Refused(row)
+        assert claim(store, "run-1", at=call + skew) == Refused(row)
 
     @pytest.mark.parametrize(("skew", "wins"), [(-SKEW, "claim"), (SKEW, "expiry")])
     def test_a_session_that_is_just_due_is_used_or_ended_but_never_both(
@@ -197,56 +258,6 @@ class SessionStoreContract:
         assert store.note_sandbox(replace(before, sandbox=None, pauses_at=LATER))
 
         assert read(store) == replace(before, pauses_at=LATER)
-
-    def test_a_renewed_lease_lasts_longer_and_nothing_else_changes(self, store: SessionStore) -> None:
-        before = arrange(store, busy())
-
-        assert store.renew(replace(before, expires_at=LATER, run_count=9), run_until=LATER + LEASE)
-
-        assert read(store) == replace(before, run_until=LATER + LEASE)
-
-    def test_a_noted_restart_is_due_to_be_told_until_a_run_that_knew_of_it_has_ended(
-        self, store: SessionStore
-    ) -> None:
-        arrange(store, idle(run_count=1))
-        store.note_restart(CHAT, now=NOW)
-
-        claimed = granted(claim(store))
-        assert claimed.reset_reason is EndReason.RESTARTED
-        release(store, claimed, ran=False)
-        assert read(store).reset_reason is EndReason.RESTARTED, "nothing has been told by a call that ran nothing"
-        claimed = granted(claim(store))
-        release(store, claimed)
-
-        row = read(store)
-        assert (row.restarts, row.restarts_told, row.reset_reason) == (1, 1, None)
-
-    def test_a_restart_during_a_run_is_told_by_the_next_one(self, store: SessionStore) -> None:
-        """The run began before the restart: its reply could not say so."""
-        arrange(store, idle(run_count=1, restarts=3, restarts_told=3))
-        claimed = granted(claim(store))
-
-        assert granted(store.note_restart(CHAT, now=NOW)).run_id == claimed.run_id
-        release(store, claimed)
-
-        row = read(store)
-        assert (row.restarts, row.restarts_told, row.reset_reason) == (4, 3, EndReason.RESTARTED)
-
-    def test_only_a_run_leaves_the_kernels_number(self, store: SessionStore) -> None:
-        arrange(store, idle(run_count=1, execution_count=3))
-        release(store, replace(granted(claim(store)), execution_count=4), ran=False)
-        assert read(store).execution_count == 3
-        release(store, replace(granted(claim(store)), execution_count=4))
-        assert read(store).execution_count == 4
-        release(store, replace(granted(claim(store)), execution_count=0))
-        assert read(store).execution_count == 0
-
-    def test_restarts_at_once_are_all_counted(self, store: SessionStore) -> None:
-        arrange(store, busy())
-
-        at_once([*range(8)], lambda _: store.note_restart(CHAT, now=NOW))
-
-        assert read(store).restarts == 8
 
     # ── Files ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,35 +1,18 @@
-"""A chat that knows what its callers have been told, and holds every further answer against it."""
+"""A chat in which things happen: calls, deaths, losses."""
 
-import json
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from pathlib import Path
 from urllib.parse import urlencode
 
+from tests.crashing.callers import CONTENT, Callers
 from tests.crashing.outcome import Outcome
 from tests.crashing.service import Service
+from tests.crashing.witness import Witness
 from tests.crashing.worker import Task
+from tests.sandbox_server import eventually
 
-SIGKILLED = -9
-KILLED = "sandboxes.kill#1"
-ENDINGS = {"vanish", "store.begin_close#1", "store.begin_expire#1"}
-"""What ends a session."""
-
-SESSION_S = 30 * 60
 A_DAY_S = 24 * 3600
-CONTENT = "what was uploaded"
-
-CODE = """
-import json, os
-runs = [*globals().get("runs", []), {run!r}]
-with open("runs", "a") as file:
-    print({run!r}, file=file)
-data = open("data.txt").read() if os.path.exists("data.txt") else None
-print(json.dumps({{"variable": runs, "file": open("runs").read().split(), "data": data}}))
-"""
-
-Told = tuple[str, bool]
-"""What a caller is told of the session: its status, and whether state was lost."""
 
 _numbers = count(1)
 
@@ -38,28 +21,24 @@ _numbers = count(1)
 class Chat:
     """One chat, in a stack of its own, so that its sandboxes can be told from all others.
 
-    Times are seconds from now, by the clocks of those who act; nobody waits for them.
+    Times are seconds from now, by the clocks of those who act; nobody waits for them. What may be done: `execute`,
+    `execute-async` with code that waits until it is let go on, `execute-once`, which is a repetition from the
+    second time on, `status` and `cancel` of the asynchronous run, `close`, `cleanup`, and `cleanup-all`.
     """
 
     service: Service
     name: str = field(default_factory=lambda: f"c{next(_numbers)}")
-    has_file: bool = False
-    known: set[str] = field(default_factory=set)
-    """The runs of which callers know that their state is there."""
-    generation: int = 0
-    """The latest that a caller was told of."""
-    given_up: bool = False
-    """A caller has closed the session, and knows that its state is gone."""
-    died: Outcome | None = None
-    """What is known of a worker that died, until a caller has been told of what it left behind."""
-    dead_run: str = ""
-    """The run that it may have done."""
-    behind: set[str] = field(default_factory=set)
-    """What has happened behind the callers' backs since one was told anything: a loss, and what cleanup did."""
-    expires_at_s: float = 0
-    """From when on its session may be ended, unless it is used."""
+    once: str = ""
+    """The run that is asked for with an idempotency key."""
+    left: str = ""
+    """The run that went on when its caller was answered."""
+    execution_id: str = ""
+    """What that caller asks for it by."""
 
-    # ── What happens ────────────────────────────────────────────────────────────────────────────────
+    def __post_init__(self) -> None:
+        """Sets up who remembers what happens."""
+        self.witness = Witness(self.service.folder / self.name)
+        self.callers = Callers(self.witness)
 
     def call(self, at_s: float) -> str:
         """Runs code for a caller who would not wait, and returns the sandbox's id. The answer must be true."""
@@ -70,13 +49,13 @@ class Chat:
     def upload(self) -> None:
         """Gives the chat a file."""
         self._passed(self.service.live.do(Task(do="upload", chat=self.name, code=CONTENT)))
-        self.has_file = True
+        self.callers.has_file = True
 
     def befall(self, kind: str) -> None:
         """Lets something happen to the chat's sandbox: `pause`, `vanish`."""
         (sandbox_id,) = self.alive()
         self.service.server.plan(kind, sandbox_id=sandbox_id)
-        self.behind.add(kind)
+        self.callers.suffer(kind)
 
     def clean_up(self, at_s: float) -> None:
         """Lets a tick of the cleanup pass, which must end all that it begins."""
@@ -84,21 +63,34 @@ class Chat:
         assert report is not None
         assert (report["failed"], report["complete"]) == (0, True), report
 
+    def let_go_on(self) -> None:
+        """Lets code go on that waits; returns once all of it has ended, with nobody looking."""
+        self.witness.open()
+        eventually(lambda: all(b'"type":"end"' in spool.read_bytes() for spool in self._spools()))
+
+    def come_back(self, at_s: float) -> None:
+        """Lets those ask for their runs who can: what they are told is true, and the same whenever they ask."""
+        if self.left:
+            found = self.act("status", at_s).found
+            assert found is not None
+            assert found["state"] == "ended", found
+        if self.once:
+            self.act("execute-once", at_s)
+        self.callers.check_ends(self.alive())
+
     def act(self, do: str, at_s: float) -> Outcome:
         """Has something done that nobody dies of, and returns what came of it."""
-        run = f"run{next(_numbers)}"
-        outcome = self._passed(self.service.live.do(self._task(do, at_s, run)))
+        run = self._run(do)
+        outcome = self._passed(self.service.live.do(self._task(do, run, at_s)))
         self._note(outcome, run, at_s)
         return outcome
 
     def die(self, do: str, at_s: float, moment: str) -> None:
         """Has a worker die at a moment of what it does, as `before store.claim#1`."""
-        run = f"run{next(_numbers)}"
-        outcome = self.service.mortal.do(self._task(do, at_s, run, moment))
-        assert outcome.exit_code == SIGKILLED, f"the worker did not come to {moment!r}:\n{outcome}"
+        run = self._run(do)
+        outcome = self.service.mortal.do(self._task(do, run, at_s, moment))
+        assert outcome.was_killed, f"the worker did not come to {moment!r}:\n{outcome}"
         self._note(outcome, run, at_s)
-        if outcome.reply is None:
-            self.died, self.dead_run = outcome, run
 
     def alive(self) -> list[str]:
         """Returns the ids of the chat's sandboxes, running and paused."""
@@ -110,68 +102,44 @@ class Chat:
         self.service.live.do(Task(do="close", chat=self.name, at_s=A_DAY_S))
         for sandbox_id in self.alive():
             self.service.server.call("DELETE", f"/sandboxes/{sandbox_id}")
+        self.witness.close()
 
-    def _task(self, do: str, at_s: float, run: str, die_at: str | None = None) -> Task:
-        return Task(do=do, chat=self.name, at_s=at_s, code=CODE.format(run=run), die_at=die_at)
+    def _run(self, do: str) -> str:
+        """Returns the run that this is about: a new one, unless it is one that there is."""
+        if do in {"status", "cancel"}:
+            return self.left
+        if do == "execute-once" and self.once:
+            return self.once
+        run = f"run{next(_numbers)}"
+        if do == "execute-once":
+            self.once = run
+        return run
+
+    def _task(self, do: str, run: str, at_s: float, die_at: str | None = None) -> Task:
+        if do == "execute-async":
+            self.witness.shut()
+        return Task(
+            do=do.removesuffix("-async").removesuffix("-once"),
+            chat=self.name,
+            at_s=at_s,
+            code=self.witness.code(run),
+            mode="async" if do == "execute-async" else "auto",
+            idempotency_key=run if do == "execute-once" else None,
+            execution_id=self.execution_id,
+            die_at=die_at,
+        )
 
     def _passed(self, outcome: Outcome) -> Outcome:
-        assert outcome.exit_code == 0, f"this failed:\n{outcome}\nafter a death at the end of:\n{self.died}"
+        died = self.callers.died
+        assert outcome.exit_code == 0, f"this failed:\n{outcome}\nafter a death at the end of:\n{died}"
         return outcome
 
-    # ── What callers are told ───────────────────────────────────────────────────────────────────────
-
     def _note(self, outcome: Outcome, run: str, at_s: float) -> None:
-        if outcome.do == "close" and "store.begin_close#1" in outcome.done:
-            self.given_up = True
-        if outcome.do.startswith("cleanup"):
-            self.behind |= outcome.done
-        if outcome.reply is not None:
-            self._hear(outcome.reply, run, at_s)
+        if outcome.accepted is not None:
+            self.left, self.execution_id = run, outcome.accepted["executionId"]
+        self.callers.note(outcome, run, at_s)
 
-    def _hear(self, reply: dict[str, Any], run: str, at_s: float) -> None:
-        """Holds the answer to a run against what is known."""
-        assert reply["success"], f"a run that completed is told as something else: {reply}"
-        said = json.loads(reply["results"][0]["content"])
-        runs = said["variable"]
-        assert runs == said["file"], "variables and files are not of the same runs"
-        assert runs[-1] == run
-        assert len({*runs}) == len(runs), f"code ran twice: {runs}"
-        assert said["data"] == (CONTENT if self.has_file else None), "the chat's file is not as it was uploaded"
-        self._check_dead_run(reply["sandboxId"], runs)
-        self._check_session(reply["session"], runs)
-        excused = self.given_up or self.behind & ENDINGS or at_s >= self.expires_at_s
-        assert excused or self.known <= {*runs}, f"state was lost for no reason, after\n{self.died}"
-        self.expires_at_s = at_s + SESSION_S
-        self.known, self.generation = {*runs}, reply["session"]["generation"]
-        self.given_up, self.behind, self.died, self.dead_run = False, set(), None, ""
-
-    def _check_dead_run(self, sandbox_id: str, runs: list[str]) -> None:
-        """The dead worker's run is there if it was done in this very sandbox, and not otherwise."""
-        done = self.died is not None and sandbox_id in self.died.sandboxes("sandboxes.run")
-        assert (self.dead_run in runs) == done, f"the dead worker's run is told wrongly: {runs}, {self.died}"
-
-    def _check_session(self, session: dict[str, Any], runs: list[str]) -> None:
-        lost = self.known - {*runs}
-        # Who dies between giving the session back and answering has told of a loss, as far as anybody can know.
-        answered = self.died is not None and "store.release#1" in self.died.done and self.dead_run in runs
-        truths = self._truths(lost=bool(lost), answered=answered)
-        told = (session["status"], session["stateReset"])
-        assert told in truths, (
-            f"{session} is not true: lost is {lost}, and what is there is {runs}, after\n{self.died}"
-        )
-        assert (session["reason"] is not None) == session["stateReset"], session
-        assert session["generation"] >= self.generation + bool(lost), "what is gone was of another generation"
-
-    def _truths(self, *, lost: bool, answered: bool) -> set[Told]:
-        """Returns what a caller may be told."""
-        if lost and self.given_up:
-            return {("new", False)}
-        there: set[Told] = {("reused", False), ("resumed", False)}
-        if lost:
-            return {("recreated", True)} | (there if answered else set())
-        if self.known or answered:
-            return there
-        # Whether the dead worker had run anything before cleanup ended what it left, nobody can know any more.
-        return {("new", False)} | (
-            {("recreated", True)} if self.died and self.behind & {*ENDINGS, KILLED} else set()
-        )
+    def _spools(self) -> list[Path]:
+        """Returns what the runners in the chat's sandboxes have kept of each run."""
+        folders = [f"*/{sandbox_id}/home/.sandkeeper/runs/*.jsonl" for sandbox_id in self.alive()]
+        return [spool for folder in folders for spool in self.service.server.data_dir.glob(folder)]

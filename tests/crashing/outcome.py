@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+SIGKILLED = -9
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -20,10 +22,32 @@ class Outcome:
         return int(self._last("exit"))
 
     @property
+    def was_killed(self) -> bool:
+        """Returns whether it has died at the moment at which it was to."""
+        return self.exit_code == SIGKILLED
+
+    @property
     def reply(self) -> dict[str, Any] | None:
-        """Returns what the caller has got: the API's answer to an execution."""
+        """Returns what the caller has got: the API's answer to an execution that has ended."""
         reply: dict[str, Any] | None = self._last("reply")
         return reply
+
+    @property
+    def is_repeated(self) -> bool:
+        """Returns whether the reply is of a run that was asked for before."""
+        return bool(self._last("repeated"))
+
+    @property
+    def accepted(self) -> dict[str, Any] | None:
+        """Returns what the caller has got whose run goes on: where to ask for it."""
+        accepted: dict[str, Any] | None = self._last("accepted")
+        return accepted
+
+    @property
+    def found(self) -> dict[str, Any] | None:
+        """Returns what has become of a run that was asked for."""
+        found: dict[str, Any] | None = self._last("found")
+        return found
 
     @property
     def report(self) -> dict[str, Any] | None:
@@ -66,6 +90,13 @@ class Outcome:
     def done(self) -> set[str]:
         """Returns the I/O calls that have succeeded."""
         return {event["ended"] for event in self.events if "ended" in event and not event["failed"]}
+
+    @property
+    def has_given_back(self) -> bool:
+        """Returns whether it has run its code and then given the session back, or left it."""
+        ended = [event["ended"].split("#")[0] for event in self.events if event.get("ended") in self.done]
+        after_run = ended[ended.index("sandboxes.run") :] if "sandboxes.run" in ended else []
+        return not {"store.release", "store.leave"}.isdisjoint(after_run)
 
     def sandboxes(self, method: str) -> set[str]:
         """Returns the ids of the sandboxes for which calls of this method have succeeded."""

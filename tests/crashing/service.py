@@ -49,6 +49,8 @@ class Service:
     mortal: Worker
     """Does each task in a process of its own, which may die of it."""
     server: Server
+    folder: Path
+    """Where tests and the code in sandboxes can both read and write."""
 
 
 @contextmanager
@@ -68,7 +70,7 @@ def running_service(stack: RunningStack, folder: Path) -> Iterator[Service]:
             "E2B_IDLE_PAUSE": "300000",
         }
         with _worker(environment) as live, _worker(environment, "--mortal") as mortal:
-            yield Service(live, mortal, server)
+            yield Service(live, mortal, server, folder)
 
 
 @contextmanager

@@ -23,29 +23,37 @@ import httpx
 
 import sandkeeper.wiring
 from sandkeeper.adapters.memory import MemoryJournal
-from sandkeeper.http.schemas import ExecuteReply
+from sandkeeper.adapters.runner.package import start_command
+from sandkeeper.http.execute_schemas import AcceptedReply, ExecuteReply, ExecutionReply
 from sandkeeper.model import ChatKey, utc_now
-from sandkeeper.services.execute import RunRequest
+from sandkeeper.runs import Execution
+from sandkeeper.services.execute import Mode, Once, RunRequest
 from sandkeeper.wiring import ApiWiring, CleanupWiring, IngestWiring
 
-RUN_LIMIT = timedelta(seconds=5)
+RUN_LIMIT = timedelta(minutes=1)
 SETTLED_S = 0.02
 NO_IO = {"shards"}
+LISTED = {"store", "sandboxes"}
+"""Ports whose calls do their I/O while their results are gone through."""
 
 WiringT = TypeVar("WiringT", ApiWiring, CleanupWiring)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What to do: `execute`, `upload`, `close`, `cleanup`, `cleanup-all`; for which chat, by a clock `at_s` ahead.
+    """What to do, for which chat, by a clock `at_s` ahead.
 
-    The chat's name is also that of its owner and of its stack. `die_at` reads `before store.claim#1`.
+    That is `execute`, `status` and `cancel` of a run, `upload`, `close`, `cleanup`, or `cleanup-all`. The chat's
+    name is also that of its owner and of its stack. `die_at` reads `before store.claim#1`.
     """
 
     do: str
     chat: str
     at_s: float = 0
     code: str = ""
+    mode: Mode = "auto"
+    idempotency_key: str | None = None
+    execution_id: str = ""
     die_at: str | None = None
 
 
@@ -116,7 +124,7 @@ class Traced:
 
 def _read(port: str, result: Any) -> Any:
     """Returns the result of a call of which the I/O has been done, not just promised."""
-    return iter([*result]) if port == "store" and isinstance(result, Iterator) else result
+    return iter([*result]) if port in LISTED and isinstance(result, Iterator) else result
 
 
 def tell(**event: object) -> None:
@@ -133,7 +141,13 @@ def perform(task: Task) -> int:
     try:
         match task.do:
             case "execute":
-                _execute(_traced(ApiWiring(), task), key, task.code)
+                _execute(_traced(ApiWiring(), task), key, task)
+            case "status":
+                wiring = _traced(ApiWiring(), task)
+                _tell_of(wiring, wiring.executions.get(key, task.execution_id))
+            case "cancel":
+                wiring = _traced(ApiWiring(), task)
+                _tell_of(wiring, wiring.executions.cancel(key, task.execution_id))
             case "close":
                 tell(closed=_traced(ApiWiring(), task).sessions.ending.close(key))
             case "cleanup" | "cleanup-all":
@@ -151,16 +165,31 @@ def perform(task: Task) -> int:
 def _traced(wiring: WiringT, task: Task) -> WiringT:
     """Returns the wiring with every port watched."""
     trace = Trace(task.die_at)
-    ports = ("store", "sandboxes", "catalog", *(("contents",) if isinstance(wiring, ApiWiring) else ("sweeps",)))
+    ports = ["store", "sandboxes", "runs"]
+    ports += ["catalog", "contents"] if isinstance(wiring, ApiWiring) else ["sweeps"]
     vars(wiring).update({name: Traced(name, getattr(wiring, name), trace) for name in ports})
     vars(wiring)["journal"] = MemoryJournal()
     return wiring
 
 
-def _execute(wiring: ApiWiring, key: ChatKey, code: str) -> None:
-    reply = wiring.execute(RunRequest(key=key, code=code, file_ids=None, limit=RUN_LIMIT, on_busy="reject"))
-    tell(reply=ExecuteReply.of(reply).model_dump(mode="json", by_alias=True))
+def _execute(wiring: ApiWiring, key: ChatKey, task: Task) -> None:
+    once = Once(task.idempotency_key, digest=task.code) if task.idempotency_key else None
+    reply = wiring.execute(
+        RunRequest(
+            key=key, code=task.code, file_ids=None, limit=RUN_LIMIT, on_busy="reject", mode=task.mode, once=once
+        )
+    )
+    if reply.execution.end is None:
+        tell(accepted=AcceptedReply.of(reply.execution).model_dump(mode="json", by_alias=True))
+    else:
+        answer = ExecuteReply.of(reply).model_dump(mode="json", by_alias=True)
+        tell(reply=answer, repeated=reply.is_repeated)
     wiring.beside.shutdown()
+
+
+def _tell_of(wiring: ApiWiring, execution: Execution) -> None:
+    left_ms = round(wiring.executions.expires_in(execution) / timedelta(milliseconds=1))
+    tell(found=ExecutionReply.of(execution, expires_in_ms=left_ms).model_dump(mode="json", by_alias=True))
 
 
 def _cleanup(wiring: CleanupWiring, *, everything: bool) -> None:
@@ -182,7 +211,7 @@ def main() -> None:
     """Does each task, and tells how it ended: in a process of its own, where tasks may be mortal."""
     # What is slow about a wiring is done once: imports, and clients of AWS, which connect when they are first used.
     vars(sandkeeper.wiring)["_client"] = cache(sandkeeper.wiring._client)
-    _ = ApiWiring().execute, CleanupWiring().cleanup
+    _ = ApiWiring().execute, CleanupWiring().cleanup, start_command()
     gc.freeze()
     mortal = "--mortal" in sys.argv
     for line in sys.stdin:

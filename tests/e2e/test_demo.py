@@ -12,6 +12,9 @@ from local.project import ROOT, SAMPLE
 from local.settings import Settings
 from tests.local_command import LocalCommand, local_command
 
+STEPS = ["·", *map(str, range(1, 12))]
+"""How what was done is numbered, after the start."""
+
 
 @pytest.fixture
 def local() -> Iterator[LocalCommand]:
@@ -23,7 +26,7 @@ def test_the_demo_passes_and_leaves_nothing_but_the_picture(local: LocalCommand)
     with local.started("demo", NO_COLOR="1") as process:
         output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
-    assert [line.split()[1] for line in output.splitlines() if line.startswith("✔")] == ["·", *"123456789"]
+    assert [line.split()[1] for line in output.splitlines() if line.startswith("✔")] == STEPS
     assert "average salary 83666.67" in output
     assert (ROOT / "demo-output" / "salaries.png").read_bytes().startswith(demo.PNG)
     local.assert_nothing_is_left()

@@ -13,13 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from local import aws
-from local.functions import Context, load
 from sandkeeper.model import Session, utc_now
 from sandkeeper.ports import SessionStore
 from tests.e2e.conftest import Chat, a_chat, texts, wait_for
+from tests.e2e.runs import result_of
 from tests.sandbox_server import Server, eventually
-from tests.stack import RunningStack
 
 
 def told(status: str, generation: int = 1, reason: str | None = None) -> dict[str, Any]:
@@ -30,7 +28,8 @@ def told(status: str, generation: int = 1, reason: str | None = None) -> dict[st
 BUSY = ("rate_limited", "unavailable")
 SDK_TRIES = 4
 """The SDK itself asks a busy E2B again, thrice."""
-PATHS = ["/home/user/größe 1.bin", "/home/user/kept.csv"]
+LIMIT_MS = 10_000
+"""Of a run before which the deadline, if it is near, need not be moved."""
 BYTES = bytes(range(256)) * 40
 GONE: dict[str, Callable[[Server, str], object]] = {
     "killed behind our back": lambda server, sandbox_id: server.call("DELETE", f"/sandboxes/{sandbox_id}"),
@@ -179,7 +178,7 @@ class TestASandboxThatStays:
     def is_all_there(self, chat: Chat, status: str) -> None:
         """Checks that the next call has all that there was, in the same sandbox, and is told so."""
         sandbox_id = sandbox_of(chat)
-        answer = chat.run("print(x + 1, open('kept').read())", onBusy="reject")
+        answer = chat.run("print(x + 1, open('kept').read())", onBusy="reject", timeoutMs=LIMIT_MS)
         assert (answer["session"], texts(answer)) == (told(status), ["42 content\n"])
         assert answer["sandboxId"] == sandbox_id
 
@@ -211,28 +210,60 @@ class TestASandboxThatStays:
 
         assert (answer["session"], texts(answer)) == (told("resumed"), ["41 a\n1\n\n"])
 
-    def test_a_connection_that_breaks_during_a_run_does_not_run_the_code_again(
-        self, chat: Chat, faults: Server
+    @pytest.mark.parametrize("after_bytes", [0, 50, 1_000])
+    def test_a_connection_that_breaks_during_a_run_costs_nothing(
+        self, chat: Chat, faults: Server, after_bytes: int
     ) -> None:
-        # In the middle of the output: the answer's head may come before the code has begun.
-        faults.plan("run_dropped", sandbox_id=sandbox_of(chat), after_bytes=1_000)
+        """Before the answer's head, within it, and in the middle of the output."""
+        before = faults.calls()
+        faults.plan("run_dropped", sandbox_id=sandbox_of(chat), after_bytes=after_bytes)
 
-        broken = chat.run("open('ran', 'a').write('once\\n'); print('y' * 2000)")
+        answer = chat.run(f"open('ran {after_bytes}', 'a').write('once'); print('y' * 2000)")
 
-        assert (broken["success"], broken["session"]) == (False, told("reused"))
-        assert (broken["errorDetail"]["kind"], broken["errorDetail"]["retryable"]) == ("sandbox_lost", True)
-        assert texts(chat.run("print(open('ran').read())")) == ["once\n\n"]
+        assert (answer["success"], answer["session"], texts(answer)) == (True, told("reused"), ["y" * 2000 + "\n"])
+        assert since(before, faults) == {"run": 2}, "the run is asked for again, and found"
+        assert texts(chat.run(f"print(open('ran {after_bytes}').read())")) == ["once\n"]
         self.is_all_there(chat, "reused")
 
-    def test_a_run_that_may_have_begun_is_given_up_rather_than_repeated(self, chat: Chat, faults: Server) -> None:
-        """The connection ended without an answer: nobody can say what became of the code."""
+    def test_a_request_to_run_that_got_no_answer_is_repeated(self, chat: Chat, faults: Server) -> None:
         before = faults.calls()
         faults.plan("unreachable", sandbox_id=sandbox_of(chat))
 
-        broken = chat.run("1")
+        assert texts(chat.run("print(x)")) == ["41\n"]
 
-        assert broken["errorDetail"]["kind"] == "sandbox_lost"
-        assert since(before, faults) == {"run": 1}
+        assert since(before, faults) == {"run": 2}
+        self.is_all_there(chat, "reused")
+
+    def test_a_run_out_of_reach_is_left_and_told_to_whoever_asks_for_it(self, chat: Chat, faults: Server) -> None:
+        sandbox_id = sandbox_of(chat)
+        faults.plan("run_dropped", sandbox_id=sandbox_id, after_bytes=1_000)
+        code = "open('ran on', 'a').write('once'); import time; time.sleep(1); print('y' * 2000)"
+        with ThreadPoolExecutor(1) as threads:
+            running = threads.submit(chat.execute, code)
+            wait_for(faults, sandbox_id, "ran on")
+            faults.plan("unreachable", sandbox_id=sandbox_id, times=None)
+            left = running.result()
+        assert left.status_code == 202, left.text
+        refused(chat.client.get(left.json()["statusUrl"]), "sandbox-unavailable")
+
+        faults.call("DELETE", "/admin/faults")
+
+        assert texts(result_of(chat.client, left.json())) == ["y" * 2000 + "\n"]
+        assert texts(chat.run("print(open('ran on').read())")) == ["once\n"]
+        self.is_all_there(chat, "reused")
+
+    def test_a_run_that_nobody_may_have_heard_of_is_left_and_then_told_lost(
+        self, chat: Chat, faults: Server
+    ) -> None:
+        """All connections ended without an answer, so that nobody could say what became of the code."""
+        faults.plan("unreachable", sandbox_id=sandbox_of(chat), times=None)
+
+        left = chat.execute("x = 0")
+
+        assert left.status_code == 202, left.text
+        faults.call("DELETE", "/admin/faults")
+        detail = result_of(chat.client, left.json())["errorDetail"]
+        assert (detail["kind"], detail["retryable"]) == ("sandbox_lost", True)
         self.is_all_there(chat, "reused")
 
     def test_a_sandbox_that_takes_no_file_is_told_before_the_code_runs(self, chat: Chat, faults: Server) -> None:
@@ -295,99 +326,3 @@ class TestASandboxThatStays:
 
         eventually(lambda: since(before, faults).get("timeout"))
         assert pauses_at(store, chat) == noted, "a deadline is noted only once E2B has moved it"
-
-
-# ── Making a sandbox ────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_an_e2b_without_room_for_a_moment_only_delays_the_first_call(chat: Chat, faults: Server) -> None:
-    before = faults.states().keys()
-    for kind in BUSY:
-        faults.plan(kind, call="create", times=SDK_TRIES - 1)
-
-    answer = chat.run("1")
-
-    assert answer["session"] == told("new")
-    assert faults.states().keys() - before == {answer["sandboxId"]}
-
-
-def test_an_e2b_without_room_is_told_in_time_and_keeps_warm_chats_from_nothing(
-    client: httpx.Client, chat: Chat, faults: Server
-) -> None:
-    chat.run("x = 1")
-    before = faults.states().keys()
-    faults.plan("rate_limited", call="create", times=None)
-
-    with a_chat(client) as cold, ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(cold.execute, "1")
-        eventually(lambda: cold.session().status_code == 200)
-        assert cold.session().json()["state"] == "creating"
-        assert cold.execute("1", onBusy="reject").status_code == 409
-        assert chat.run("x")["session"] == told("reused")
-        refused(waiting.result(), "capacity-exhausted")
-        assert faults.states().keys() == before
-
-        faults.call("DELETE", "/admin/faults")
-        assert cold.run("1", onBusy="reject")["session"] == told("new")
-
-
-def test_a_creation_that_failed_leaves_the_chat_free(chat: Chat, faults: Server) -> None:
-    faults.plan("failed", call="create")
-
-    refused(chat.execute("1"), "sandbox-unavailable")
-
-    assert chat.run("1", onBusy="reject")["session"] == told("new")
-
-
-def test_a_sandbox_that_was_made_unheard_is_the_one_that_the_next_call_gets(chat: Chat, faults: Server) -> None:
-    before = faults.states().keys()
-    faults.plan("reply_lost", call="create")
-
-    refused(chat.execute("1"), "sandbox-unavailable")
-    (made,) = faults.states().keys() - before
-    answer = chat.run("1")
-
-    assert (answer["session"], answer["sandboxId"]) == (told("new"), made)
-    assert faults.states().keys() - before == {made}
-
-
-def test_calls_that_come_while_a_slow_e2b_makes_the_sandbox_share_it(chat: Chat, faults: Server) -> None:
-    before = faults.states().keys()
-    faults.plan("slow", call="create", delay_ms=1_500)
-
-    with ThreadPoolExecutor(4) as threads:
-        answers = [*threads.map(lambda number: chat.run(f"x{number} = 1; {number}"), range(4))]
-
-    assert {answer["sandboxId"] for answer in answers} == faults.states().keys() - before
-    assert sorted(answer["session"]["status"] for answer in answers) == ["new", "reused", "reused", "reused"]
-    assert sorted(texts(answer)[0] for answer in answers) == ["0", "1", "2", "3"]
-
-
-# ── Ending a sandbox ────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_what_a_close_could_not_kill_is_ended_by_cleanup(
-    chat: Chat, faults: Server, stack: RunningStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sandbox_id = chat.run("1")["sandboxId"]
-    faults.plan("failed", call="kill", sandbox_id=sandbox_id)
-
-    refused(chat.close(), "sandbox-unavailable")
-
-    assert chat.status()["exists"] is False, "whoever closes a chat is done with it"
-    assert faults.states()[sandbox_id] == "running"
-    _let_claim_end(stack, chat)
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
-    assert load("cleanup").handler({}, Context("cleanup"))["failed"] == 0
-    assert faults.states()[sandbox_id] == "killed"
-
-
-def _let_claim_end(stack: RunningStack, chat: Chat) -> None:
-    """Lets the time pass in which cleanup leaves the work to whoever began it."""
-    aws.client("dynamodb", stack.aws_url).update_item(
-        TableName=stack.table_name,
-        Key={"pk": {"S": f"CHAT#{chat.key.owner}#{chat.id}"}, "sk": {"S": "SESSION"}},
-        UpdateExpression="SET claimUntil = :past",
-        ExpressionAttributeValues={":past": {"N": "1"}},
-    )

@@ -1,6 +1,7 @@
 """The served API does what its OpenAPI document says, whatever is sent to it."""
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ MORE_RULES_THAN_SCHEMA = [
     ("POST /api/chats/{chatId}/packages", positive_data_acceptance),
     # `next` comes from an earlier reply.
     ("GET /api/sessions", positive_data_acceptance),
+    # `Last-Event-ID` comes from an event.
+    ("GET /api/chats/{chatId}/executions/{executionId}/events", positive_data_acceptance),
 ]
 """Where good data by the schema may be refused all the same."""
 
@@ -82,6 +85,7 @@ def test_packages_keep_to_the_document(case: Case[Any], stack: RunningStack) -> 
 
 def _check(case: Case[Any], stack: RunningStack) -> None:
     _share_chats(case)
+    _name_each_request_anew(case)
     checks = [check for check in CHECKS if (case.operation.label, check) not in MORE_RULES_THAN_SCHEMA]
     case.call_and_validate(
         base_url=stack.api_url,
@@ -97,3 +101,9 @@ def _share_chats(case: Case[Any]) -> None:
             chat_id = holder.get("chatId")
             if isinstance(chat_id, str) and case.meta is not None and case.meta.generation.mode.is_positive:
                 holder["chatId"] = CHATS[len(chat_id) % 2]
+
+
+def _name_each_request_anew(case: Case[Any]) -> None:
+    """A key stands for one body, and short ones are made up again and again."""
+    if "Idempotency-Key" in case.headers and case.meta is not None and case.meta.generation.mode.is_positive:
+        case.headers["Idempotency-Key"] = str(uuid.uuid4())

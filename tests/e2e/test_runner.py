@@ -8,10 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from e2b import CommandHandle
 from e2b_code_interpreter import Sandbox
 
-from sandkeeper.adapters import runner
+from sandkeeper.adapters.runner.package import start_command
 from sandkeeper.runner.__main__ import PORT
 from tests.sandbox_server import Server, eventually
 
@@ -30,13 +29,8 @@ class Runner:
     def start(self) -> None:
         """Returns when it answers; starts it unless it runs."""
         tokens = {"RUNNER_TOKEN": TOKEN, "RUNNER_INTERPRETER_TOKEN": self.sandbox._envd_access_token or ""}
-        handle = self.sandbox.commands.run(
-            runner.start_command(), background=True, timeout=0, user="root", envs=tokens
-        )
-        assert isinstance(handle, CommandHandle)
-        said = "".join(stdout or stderr or "" for stdout, stderr, _ in first_words(handle))
-        assert said == "ready\n"
-        handle.disconnect()
+        said = self.sandbox.commands.run(start_command(), user="root", envs=tokens)
+        assert (said.stdout, said.stderr) == ("ready\n", "")
 
     def post(
         self, run_id: str, code: str, *, after: int = 0, wait_ms: int = PATIENCE_MS, **order: Any
@@ -63,13 +57,8 @@ class Runner:
 
 def body_of(code: str, **order: Any) -> dict[str, Any]:
     """Returns a request's body; `order` is what differs from the usual."""
-    return {"limit_ms": 20_000, "output_bytes": 100_000, "on_busy": "wait", "digest": code, "code": code, **order}
-
-
-def first_words(handle: CommandHandle) -> Iterator[tuple[str | None, str | None, bytes | None]]:
-    for said in handle:
-        yield said
-        return
+    usual = {"limit_ms": 20_000, "output_bytes": 100_000, "on_busy": "wait", "about": {"asked_by": "a test"}}
+    return {**usual, "digest": code, "code": code, **order}
 
 
 def events(reply: httpx.Response) -> list[Event]:
@@ -104,6 +93,7 @@ class TestARun:
         assert (text(got), text(got, "stderr"), only(got, "result")["text"]) == ("out\n", "err\n", "2")
         assert (got[-1]["end"], got[-1]["reset"]) == ("finished", False)
         assert sorted(event["at"] for event in got) == [event["at"] for event in got]
+        assert got[0]["about"] == {"asked_by": "a test"}, "whoever asks later is told what the first one knew"
 
     def test_that_fails_is_finished_and_has_its_error(self, made: Runner) -> None:
         got = made.run("a", "print('before')\n1 / 0")
@@ -113,8 +103,14 @@ class TestARun:
 
     def test_sees_what_runs_before_it_left(self, made: Runner) -> None:
         made.run("a", "x = 41")
-        got = made.run("b", "x += 1\nx, get_ipython().execution_count")
-        assert only(got, "result")["text"] == "(42, 2)"
+        assert only(made.run("b", "x += 1\nx"), "result")["text"] == "42"
+
+    def test_is_counted_from_the_first_one_on_as_in_any_kernel(self, made: Runner) -> None:
+        count = "get_ipython().execution_count"
+        other = made.sandbox.create_code_context()
+        for run_id in ("a", "b"):
+            expected = made.sandbox.run_code(count, context=other).text
+            assert only(made.run(run_id, count), "result")["text"] == expected
 
     def test_is_heard_of_while_it_goes_on(self, made: Runner) -> None:
         """The code waits for a file that is made only once its output was seen."""
@@ -163,7 +159,7 @@ class TestARun:
         assert made.get("r52")[-1]["end"] == "finished"
         assert made.get("r10")[-1]["end"] == "finished"
 
-    @pytest.mark.parametrize("missing", ["limit_ms", "output_bytes", "on_busy", "digest", "code"])
+    @pytest.mark.parametrize("missing", ["limit_ms", "output_bytes", "on_busy", "digest", "code", "about"])
     def test_that_is_not_fully_ordered_is_refused_and_keeps_nobody_up(self, made: Runner, missing: str) -> None:
         body = body_of("1")
         del body[missing]
@@ -263,6 +259,16 @@ class TestEnds:
         assert (only(got, "started")["reset"], only(got, "result")["text"]) == ("restarted", "False")
         assert only(made.run("c", "1"), "started")["reset"] is None
 
+    def test_a_restart_is_told_though_the_run_after_it_was_stopped_before_it_began(self, made: Runner) -> None:
+        made.run("a", "x = 1")
+        made.client.post("/restart")
+        made.run("b", "1", wait_ms=0)
+        made.client.post("/runs/b/cancel")
+        after = [*made.get("b"), *made.run("c", "1")]
+        began = [event["reset"] for event in after if event["type"] == "started"]
+        assert began[0] == "restarted", "by the first that begins: now and then that is the one to be stopped"
+        assert not any(began[1:])
+
 
 class TestTheRunner:
     def test_asks_for_the_token(self, made: Runner) -> None:
@@ -273,7 +279,7 @@ class TestTheRunner:
         with ThreadPoolExecutor(3) as starters:
             for done in [starters.submit(made.start) for _ in range(3)]:
                 done.result()
-        count = "pgrep -fc '^python3 -I -S .*runner.pyz'"
+        count = "pgrep -fc '[s]andkeeper.runner'"
         eventually(lambda: made.sandbox.commands.run(count, user="root").stdout == "1\n")
 
     def test_outlives_a_pause_with_what_it_runs(self, made: Runner) -> None:
@@ -286,7 +292,7 @@ class TestTheRunner:
     def test_that_was_killed_is_started_again_and_tells_which_run_it_lost(self, made: Runner) -> None:
         made.run("zero", "kept = 'yes'")
         made.run("a", "import time; time.sleep(20)", wait_ms=500)
-        made.sandbox.commands.run("pkill -9 -f runner.pyz", user="root")
+        made.sandbox.commands.run("pkill -9 -f [s]andkeeper.runner", user="root")
         made.start()
         assert made.get("a")[-1]["end"] == "lost"
         assert only(made.get("zero"), "end")["end"] == "finished"

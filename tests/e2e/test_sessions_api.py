@@ -23,6 +23,7 @@ from tests.stack import RunningStack
 
 REUSED = {"status": "reused", "generation": 1, "stateReset": False, "reason": None}
 RESTARTED = {"status": "reused", "generation": 1, "stateReset": True, "reason": "restarted"}
+KERNEL_DIED = {**RESTARTED, "reason": "kernel_died"}
 SLEEP = "open('begun', 'w'); import time; time.sleep(20)"
 OFFLINE = "[global]\nno-index = true\nfind-links = /home/user/wheels\n"
 
@@ -194,7 +195,7 @@ def test_what_runs_is_stopped_from_elsewhere_and_keeps_its_variables_and_output(
 
     assert (stopped.status_code, stopped.json()) == (200, {"interrupted": True})
     detail = answer["errorDetail"]
-    assert (answer["success"], detail["kind"], detail["name"]) == (False, "cancelled", "KeyboardInterrupt")
+    assert (answer["success"], detail["kind"], detail["name"]) == (False, "cancelled", "Cancelled")
     assert texts(answer) == ["half\n"]
     assert session_of(chat)["state"] == "idle"
     again = chat.run("print(kept)")
@@ -240,7 +241,7 @@ def test_a_kernel_that_the_code_ends_is_told_at_once_and_to_the_next_call(chat: 
 
     assert (died["errorDetail"]["kind"], texts(died)) == ("kernel_died", ["half\n"])
     after = chat.run("print('x' in globals(), open('kept').read())")
-    assert (after["session"], texts(after)) == (RESTARTED, ["False content\n"])
+    assert (after["session"], texts(after)) == (KERNEL_DIED, ["False content\n"])
     assert chat.run("1")["session"] == REUSED
 
 
@@ -254,7 +255,7 @@ def test_a_kernel_that_ends_between_two_calls_is_told_to_the_next_one(chat: Chat
     )
 
     after = chat.run("'x' in globals()")
-    assert (after["session"], texts(after)) == (RESTARTED, ["False"])
+    assert (after["session"], texts(after)) == (KERNEL_DIED, ["False"])
     assert chat.run("1")["session"] == REUSED
 
 

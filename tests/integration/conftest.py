@@ -26,9 +26,9 @@ def event(name: str) -> dict[str, Any]:
     return payload
 
 
-def execute(chat_id: str, code: str) -> dict[str, Any]:
+def execute(chat_id: str, code: str, **fields: Any) -> dict[str, Any]:
     """Returns the payload of a call that runs code."""
-    return {**event("execute"), "body": json.dumps({"chatId": chat_id, "code": code})}
+    return {**event("execute"), "body": json.dumps({"chatId": chat_id, "code": code, **fields})}
 
 
 def invoke(function: str, payload: dict[str, Any]) -> dict[str, Any]:

@@ -21,11 +21,18 @@ LONG_AFTER_S = 2 * 3600
 KNOWN = {
     "catalog.of_chat",
     "contents.read",
+    "runs.finish",
+    "runs.get",
+    "runs.open",
+    "runs.reserve",
+    "sandboxes.cancel",
     "sandboxes.connect",
     "sandboxes.create",
     "sandboxes.extend",
+    "sandboxes.follow",
     "sandboxes.kill",
     "sandboxes.page",
+    "sandboxes.prepare",
     "sandboxes.run",
     "sandboxes.write_file",
     "store.activate",
@@ -36,10 +43,12 @@ KNOWN = {
     "store.claimants",
     "store.end",
     "store.expired",
+    "store.leave",
     "store.live",
     "store.note_sandbox",
     "store.owned",
     "store.point",
+    "store.read",
     "store.release",
     "sweeps.read",
     "sweeps.write",
@@ -54,6 +63,7 @@ def service(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 FirstTime = Callable[[Scenario], Outcome]
+Ending = Callable[[Chat, float], None]
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +85,12 @@ def first_time(service: Service) -> FirstTime:
 def a_caller_comes(chat: Chat, at_s: float) -> None:
     """The next caller need not wait; cleanup then leaves the chat's own sandbox alone, until it has expired."""
     own = chat.call(at_s)
+    chat.come_back(at_s)
     chat.clean_up(at_s + TICK_S)
     assert chat.alive() == [own]
     chat.clean_up(at_s + LONG_AFTER_S)
     assert chat.alive() == []
+    chat.come_back(at_s + LONG_AFTER_S)
 
 
 def a_tick_comes_first(chat: Chat, at_s: float) -> None:
@@ -93,15 +105,33 @@ def nobody_comes(chat: Chat, at_s: float) -> None:
     """Cleanup ends all that is left, and the chat can begin anew."""
     chat.clean_up(at_s + LONG_AFTER_S)
     assert chat.alive() == []
+    chat.come_back(at_s + LONG_AFTER_S)
     own = chat.call(at_s + LONG_AFTER_S)
     assert chat.alive() == [own]
+
+
+def its_caller_comes_back(chat: Chat, at_s: float) -> None:
+    """Whoever wanted the run asks for it before anybody else comes."""
+    chat.come_back(at_s)
+    own = chat.call(at_s)
+    assert chat.alive() == [own]
+    chat.come_back(at_s)
+
+
+def _endings(scenario: Scenario) -> Iterator[Ending]:
+    yield a_caller_comes
+    if scenario.creates:
+        yield a_tick_comes_first
+    if scenario.blocks_s:  # else a worker holds nothing that could be left behind
+        yield nobody_comes
+    if scenario.is_asked_for:
+        yield its_caller_comes_back
 
 
 ENDINGS = [
     pytest.param(scenario, then, id=f"{scenario}-{then.__name__}")
     for scenario in SCENARIOS
-    for then in (a_caller_comes, a_tick_comes_first, nobody_comes)
-    if scenario.creates or then is not a_tick_comes_first
+    for then in _endings(scenario)
 ]
 
 
@@ -110,15 +140,16 @@ def test_nothing_is_lost_or_left_behind_when_a_worker_dies(
     service: Service,
     first_time: FirstTime,
     scenario: Scenario,
-    then: Callable[[Chat, float], None],
+    then: Ending,
     subtests: pytest.Subtests,
 ) -> None:
-    for moment in first_time(scenario).moments:
+    for moment in scenario.moments(first_time(scenario)):
         with subtests.test(f"{scenario}: dies {moment}, then {then.__name__}"):
             chat = Chat(service)
             try:
                 scenario.before(chat)
                 chat.die(scenario.do, scenario.at_s, moment)
+                chat.let_go_on()
                 then(chat, scenario.at_s + scenario.blocks_s)
             finally:
                 chat.remove()

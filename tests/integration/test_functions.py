@@ -1,18 +1,33 @@
 """The functions' handlers, called with the payloads in `events/`, against the emulators and real sandboxes."""
 
 import json
+from datetime import timedelta
 
 import httpx
 import pytest
 
+from local import aws
 from local.project import SAMPLE
+from sandkeeper.adapters.dynamodb.items import row_key
 from sandkeeper.adapters.s3 import object_key
-from sandkeeper.model import ChatKey
+from sandkeeper.model import ChatKey, RunEnd
+from sandkeeper.runs import Ended
 from sandkeeper.wiring import ApiWiring
-from tests.integration.conftest import body, event, invoke
+from tests.integration.conftest import body, event, execute, invoke
 from tests.stack import RunningStack
 
 KEY = ChatKey("local", "handlers")
+A_WHILE = timedelta(seconds=20)
+
+
+def let_expire(stack: RunningStack, chat_id: str) -> None:
+    """Lets the chat's session have been unused for too long."""
+    aws.client("dynamodb", stack.aws_url).update_item(
+        TableName=stack.table_name,
+        Key=row_key(ChatKey("local", chat_id), "SESSION"),
+        UpdateExpression="SET expiresAt = :past",
+        ExpressionAttributeValues={":past": {"N": "1"}},
+    )
 
 
 @pytest.mark.usefixtures("environment")
@@ -60,14 +75,7 @@ def test_cleanup_ends_what_has_expired_and_no_more(stack: RunningStack, environm
     invoke("api", event("execute"))
     before = invoke("cleanup", event("cleanup"))
     assert before["ended"] == 0
-    table = ApiWiring().table
-    row = json.loads(event("execute")["body"])["chatId"]
-    table.client.update_item(
-        TableName=stack.table_name,
-        Key={"pk": {"S": f"CHAT#local#{row}"}, "sk": {"S": "SESSION"}},
-        UpdateExpression="SET expiresAt = :past",
-        ExpressionAttributeValues={":past": {"N": "1"}},
-    )
+    let_expire(stack, json.loads(event("execute")["body"])["chatId"])
     report = invoke("cleanup", event("cleanup"))
     assert report.keys() == {"ended", "skipped", "orphans", "failed", "live", "complete"}
     assert (report["ended"], report["skipped"], report["failed"], report["complete"]) == (1, 0, 0, True)
@@ -77,6 +85,29 @@ def test_cleanup_ends_what_has_expired_and_no_more(stack: RunningStack, environm
     assert again["session"]["reason"] == "expired"
     assert invoke("cleanup", event("cleanup-all"))["ended"] >= 1
     assert body(invoke("api", event("status")))["exists"] is False
+
+
+@pytest.mark.usefixtures("environment")
+def test_cleanup_records_the_last_run_of_what_it_ends(stack: RunningStack) -> None:
+    """A run that nobody has asked for before its session expired, with more output than a row has room for."""
+    chat_id, lines = "cleaned-up", 30_000
+    accepted = invoke("api", execute(chat_id, f"for n in range({lines}): print(n)", mode="async"))
+    assert accepted["statusCode"] == 202, accepted
+    wiring, key = ApiWiring(), ChatKey("local", chat_id)
+    row = wiring.store.read(key)
+    assert row is not None
+    assert row.sandbox is not None
+    [*_, ended] = wiring.sandboxes.follow(row.sandbox, body(accepted)["executionId"], after=0, wait=A_WHILE)
+    assert ended.what == Ended(RunEnd.FINISHED)
+    let_expire(stack, chat_id)
+
+    assert invoke("cleanup", event("cleanup"))["ended"] == 1
+
+    status = event("status")
+    status["requestContext"]["http"]["path"] = status["rawPath"] = body(accepted)["statusUrl"]
+    told = body(invoke("api", status | {"rawQueryString": ""}))
+    assert told["state"] == "ended"
+    assert told["result"]["results"][0]["content"] == "".join(f"{n}\n" for n in range(lines))
 
 
 @pytest.mark.usefixtures("environment")

@@ -88,7 +88,8 @@ def test_adapters_know_no_use_case_and_no_http(module: Path) -> None:
 def test_the_environment_is_read_by_the_wiring_alone(module: Path) -> None:
     reads = "os.environ" in module.read_text() or "getenv" in module.read_text()
 
-    is_program = module.name == "wiring.py" or module == PACKAGE / "runner" / "__main__.py"
+    programs = {PACKAGE / "wiring.py", *(PACKAGE / "runner" / name for name in ("__main__.py", "bootstrap.py"))}
+    is_program = module in programs
     assert reads == is_program
 
 

@@ -7,7 +7,7 @@ from itertools import chain, repeat
 import pytest
 
 from sandkeeper.errors import SandboxUnavailable, StoreUnavailable
-from sandkeeper.model import ChatKey, EndReason, SessionState
+from sandkeeper.model import ChatKey, EndReason, RunEnd, RunOutcome, SessionState, Stream
 from sandkeeper.services import cleanup
 from sandkeeper.services.cleanup import PAGE, CleanupReport
 from tests.factories import busy, creating, unreadable
@@ -86,16 +86,44 @@ def test_a_session_that_is_used_again_in_between_wins(world: World) -> None:
     assert list(world.sandboxes.alive) == ["sbx1"]
 
 
-@pytest.mark.parametrize(
-    "row",
-    [busy(expires_at=START), creating(expires_at=START), creating(expires_at=START, claim_until=START)],
-    ids=["busy", "creating", "leased to a creator"],
-)
-def test_what_is_in_use_is_left_alone_though_it_has_expired(world: World, row: object) -> None:
-    world.store.begin(row, seen=None)  # type: ignore[arg-type]
+def test_what_is_being_created_is_left_alone_though_it_has_expired(world: World) -> None:
+    row = creating(expires_at=START)
+    world.store.begin(row, seen=None)
 
     assert tick(world) == report(skipped=1)
     assert world.row() == row
+
+
+def test_a_session_in_use_does_not_expire_before_its_run_has_reached_its_limit(world: World) -> None:
+    world.sandboxes.program = lambda *_: None
+    world.run(limit=timedelta(hours=1), mode="async")
+    world.clock.advance(timedelta(hours=1))
+
+    assert tick(world) == report(live=1)
+    world.clock.advance(LONG)
+    assert tick(world) == report(ended=1)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "end"),
+    [(None, RunEnd.SANDBOX_LOST), (RunOutcome([Stream("stdout", "x")], RunEnd.FINISHED), RunEnd.FINISHED)],
+    ids=["it goes on", "it has ended"],
+)
+def test_the_run_of_a_session_that_expires_is_recorded(
+    world: World, outcome: RunOutcome | None, end: RunEnd
+) -> None:
+    world.sandboxes.program = lambda *_: None
+    run_id = world.run(mode="async").execution.execution_id
+    if outcome is not None:
+        world.sandboxes.finish(run_id, outcome)
+    world.clock.advance(2 * LONG)
+
+    assert tick(world) == report(ended=1)
+
+    recorded = world.runs.get(CHAT, run_id)
+    assert recorded is not None
+    assert recorded.outcome == RunOutcome([] if outcome is None else outcome.outputs, end)
+    assert world.sandboxes.alive == {}
 
 
 def test_a_sandbox_that_cannot_be_killed_holds_up_no_other_and_is_tried_again(world: World) -> None:
@@ -217,9 +245,7 @@ def test_a_forced_end_is_told_as_a_loss(world: World) -> None:
     (key,) = chats(world, 1)
     tick(world, everything=True)
 
-    session = world.run(key=key).session
-
-    assert (session.status, session.reset_reason) == ("recreated", EndReason.FORCED)
+    assert told(world.run(key=key)) == ("recreated", 2, EndReason.FORCED)
 
 
 def test_it_stops_in_time_and_goes_on_at_the_next_tick(world: World) -> None:

@@ -21,7 +21,8 @@ IDLE = timedelta(minutes=30)
 @pytest.fixture(params=[SKEW, -SKEW], ids=["the other is ahead", "the other is behind"])
 def other(world: World, request: pytest.FixtureRequest) -> Iterator[World]:
     """Returns the same service on another machine, of which the clock goes wrong by this much."""
-    same = {name: getattr(world, name) for name in ("store", "sandboxes", "catalog", "contents", "keys", "sweeps")}
+    shared = ("store", "sandboxes", "catalog", "contents", "keys", "runs", "sweeps")
+    same = {name: getattr(world, name) for name in shared}
     made = World(clock=FakeClock(world.clock.now + request.param), **same)
     yield made
     made.close()
@@ -135,7 +136,7 @@ def test_cleanup_leaves_alone_what_the_other_is_creating(
 
     world.taps["sandboxes"].instead["create"] = create
 
-    assert world.run().sandbox.sandbox_id == "sbx1"
+    assert world.run().execution.context.sandbox_id == "sbx1"
     assert list(world.sandboxes.alive) == ["sbx1"]
 
 

@@ -1,6 +1,5 @@
 """What owners see of their sessions, and do to them beside running code."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -8,10 +7,10 @@ import pytest
 
 from sandkeeper.errors import SandboxUnavailable, SessionBusy, SessionNotFound
 from sandkeeper.model import ChatKey, EndReason, RunEnd, RunOutcome, SandboxRef, Session
-from sandkeeper.ports import SandboxGone
-from sandkeeper.services.control import INTERRUPT_S, Activity, SessionControl
+from sandkeeper.runs import Cancelled
+from sandkeeper.services.control import Activity, SessionControl
 from tests.factories import SESSION_TIMEOUT, busy, closing, creating, idle, unreadable
-from tests.world import CHAT, OWNER, START, Patience, World, told
+from tests.world import CHAT, OWNER, START, World, told
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -37,14 +36,23 @@ def put(world: World, row: Session) -> Session:
     [
         (idle(), "idle"),
         (busy(), "running"),
-        (busy(run_until=START), "idle"),
+        (busy(run_until=START), "running"),
         (creating(), "creating"),
         (creating(claim_until=START), "creating"),
         (idle(pauses_at=START), "paused"),
         (busy(pauses_at=START), "running"),
         (idle(pauses_at=None), "idle"),
     ],
-    ids=["idle", "running", "runner died", "creating", "creator died", "paused", "running late", "of an older row"],
+    ids=[
+        "idle",
+        "running",
+        "left by its call",
+        "creating",
+        "creator died",
+        "paused",
+        "running late",
+        "of an older row",
+    ],
 )
 def test_a_live_session_tells_what_it_is_doing(
     world: World, control: SessionControl, row: Session, activity: Activity
@@ -75,10 +83,10 @@ def test_what_a_call_would_begin_anew_is_not_there(
         put(world, row)
 
     assert control.find(CHAT) is None
-    for look in (control.get, control.interrupt, control.restart):
+    for look in (control.get, control.look, control.interrupt, control.restart):
         with pytest.raises(SessionNotFound, match=r"'chat-1' has no live session"):
             look(CHAT)
-    assert not {"sandboxes.interrupt", "sandboxes.restart_kernel"} & set(world.calls())
+    assert not [call for call in world.calls() if call.startswith("sandboxes.")]
 
 
 def test_a_list_goes_page_by_page_in_the_order_of_expiry_and_counts_all(
@@ -143,88 +151,114 @@ def test_a_session_that_ends_while_it_is_listed_is_left_out(world: World, contro
 # ── Interrupting ────────────────────────────────────────────────────────────────────────────────────
 
 
-def on_interrupt(world: World, react: Callable[[int], None]) -> None:
-    """Lets the code react so to being interrupted for the 1st, 2nd … time."""
-
-    def interrupt(sandbox: SandboxRef) -> None:
-        world.sandboxes.interrupted.append(sandbox.sandbox_id)
-        react(len(world.sandboxes.interrupted))
-
-    world.taps["sandboxes"].instead["interrupt"] = interrupt
+def begin(world: World) -> str:
+    """Begins a run that goes on, and returns its id."""
+    world.sandboxes.program = lambda *_: None
+    return world.run(mode="async").execution.execution_id
 
 
-def release(world: World, row: Session) -> None:
-    """Lets the run end."""
-    assert world.sessions.release(row, ran=True, hydrated={}) > timedelta(0)
-
-
-@pytest.mark.parametrize("heard", [1, 4], ids=["at once", "later"])
-def test_an_interrupt_answers_once_the_run_has_ended(
-    world: World, control: SessionControl, patience: Patience, heard: int
+def test_an_interrupt_answers_once_the_run_has_ended_and_leaves_its_end_to_whoever_asks(
+    world: World, control: SessionControl
 ) -> None:
-    row = put(world, busy())
-    on_interrupt(world, lambda times: release(world, row) if times == heard else None)
+    run_id = begin(world)
 
     assert control.interrupt(CHAT) is True
 
-    assert world.sandboxes.interrupted == ["sbx1"] * heard
-    assert not world.row().is_busy(world.clock())
+    assert world.wiring.executions.get(CHAT, run_id).end is RunEnd.CANCELLED
+    world.assert_free()
 
 
-@pytest.mark.parametrize(
-    "row", [idle(), busy(run_until=START), creating()], ids=["idle", "runner died", "creating"]
-)
+@pytest.mark.parametrize("row", [None, creating()], ids=["idle", "creating"])
 def test_where_nothing_runs_there_is_nothing_to_interrupt(
-    world: World, control: SessionControl, row: Session
+    world: World, control: SessionControl, row: Session | None
 ) -> None:
-    put(world, row)
+    if row is None:
+        world.run()
+    else:
+        put(world, row)
 
     assert control.interrupt(CHAT) is False
-    assert "sandboxes.interrupt" not in world.calls()
 
 
-def test_the_run_that_follows_is_not_interrupted(world: World, control: SessionControl, patience: Patience) -> None:
-    row = put(world, busy(run_until=START + MINUTE))
+def test_what_has_ended_unseen_is_not_interrupted(world: World, control: SessionControl) -> None:
+    run_id = begin(world)
+    world.sandboxes.finish(run_id, RunOutcome([], RunEnd.FINISHED))
 
-    def next_one(_: int) -> None:
-        release(world, row)
-        claim = {"now": world.clock(), "run_until": START + MINUTE, "expires_at": row.expires_at}
-        world.store.claim(CHAT, run_id="run-2", **claim)
+    assert control.interrupt(CHAT) is False
+    assert world.wiring.executions.get(CHAT, run_id).end is RunEnd.FINISHED
 
-    on_interrupt(world, next_one)
+
+def test_what_a_sandbox_runs_is_asked_of_it_and_not_of_the_row(world: World, control: SessionControl) -> None:
+    """The row may be behind: it is the sandbox that knows what runs, and it stops that."""
+    begin(world)
+    world.store.release(world.row(), now=START, ran=True, expires_at=START + SESSION_TIMEOUT, hydrated={})
 
     assert control.interrupt(CHAT) is True
-    assert world.sandboxes.interrupted == ["sbx1"]
-    assert world.row().run_id == "run-2"
 
 
-def test_code_that_does_not_react_is_told_as_busy_with_what_helps(
-    world: World, control: SessionControl, patience: Patience
-) -> None:
-    row = put(world, busy(run_until=START + MINUTE))
-    on_interrupt(world, lambda _: None)
+def test_code_that_does_not_react_is_told_as_busy_with_what_helps(world: World, control: SessionControl) -> None:
+    row = put(world, busy())
+    world.taps["sandboxes"].instead["cancel"] = lambda *_: Cancelled(found=True, ended=False)
 
-    with pytest.raises(SessionBusy, match=r"has not stopped 10 s after being interrupted; restart"):
+    with pytest.raises(SessionBusy, match=r"has not stopped after being interrupted; restart"):
         control.interrupt(CHAT)
 
-    assert sum(patience.slept) == pytest.approx(INTERRUPT_S)
-    assert len(world.sandboxes.interrupted) < 60
     assert world.row() == row
 
 
 def test_where_the_sandbox_is_gone_nothing_runs(world: World, control: SessionControl) -> None:
     put(world, busy())
-    world.taps["sandboxes"].fail("interrupt", SandboxGone("sbx1"))
 
     assert control.interrupt(CHAT) is False
 
 
 def test_a_sandbox_that_cannot_be_reached_is_told(world: World, control: SessionControl) -> None:
     put(world, busy())
-    world.taps["sandboxes"].fail("interrupt", SandboxUnavailable("down"))
+    world.taps["sandboxes"].fail("cancel", SandboxUnavailable("down"))
 
     with pytest.raises(SandboxUnavailable):
         control.interrupt(CHAT)
+
+
+# ── Looking at one whose run nobody attends to ──────────────────────────────────────────────────────
+
+
+def test_a_run_that_has_ended_unseen_is_not_told_as_running_and_is_recorded(
+    world: World, control: SessionControl
+) -> None:
+    run_id = begin(world)
+    world.sandboxes.finish(run_id, RunOutcome([], RunEnd.FINISHED))
+
+    assert control.look(CHAT).activity == "idle"
+    assert world.row().run_count == 1
+    recorded = world.runs.get(CHAT, run_id)
+    assert recorded is not None
+    assert recorded.end is RunEnd.FINISHED
+
+
+def test_a_run_that_goes_on_is_told_as_running(world: World, control: SessionControl) -> None:
+    begin(world)
+
+    assert control.look(CHAT).activity == "running"
+
+
+def test_a_run_that_its_own_call_attends_to_is_left_to_that(world: World, control: SessionControl) -> None:
+    put(world, busy())
+
+    assert control.look(CHAT).activity == "running"
+    assert not [call for call in world.calls() if call.startswith("sandboxes.")]
+
+
+def test_where_the_sandbox_does_not_answer_the_row_is_told(world: World, control: SessionControl) -> None:
+    begin(world)
+    world.taps["sandboxes"].fail("follow", SandboxUnavailable("down"))
+
+    assert control.look(CHAT).activity == "running"
+
+
+def test_a_look_raises_for_what_is_not_there(world: World, control: SessionControl) -> None:
+    with pytest.raises(SessionNotFound):
+        control.look(CHAT)
 
 
 # ── Restarting ──────────────────────────────────────────────────────────────────────────────────────
@@ -242,28 +276,13 @@ def test_a_restart_is_told_to_exactly_the_next_run(world: World, control: Sessio
 def test_a_restart_during_a_run_is_told_to_the_run_after_it(world: World, control: SessionControl) -> None:
     world.run()
 
-    def restart_meanwhile(_: SandboxRef, __: str) -> RunOutcome:
+    def restart_meanwhile(_: SandboxRef, __: str) -> None:
         control.restart(CHAT)
-        return RunOutcome([], RunEnd.SANDBOX_LOST)
 
     world.sandboxes.program = restart_meanwhile
-    assert told(world.run()) == ("reused", 1, None)
+    reply = world.run()
+    assert (told(reply), reply.execution.end) == (("reused", 1, None), RunEnd.KERNEL_DIED)
     world.sandboxes.program = lambda _, __: RunOutcome([], RunEnd.FINISHED)
-
-    assert [told(world.run()) for _ in range(2)] == [("reused", 1, EndReason.RESTARTED), ("reused", 1, None)]
-
-
-def test_a_run_between_the_word_and_the_restart_does_not_keep_it_from_the_next(
-    world: World, control: SessionControl
-) -> None:
-    world.run()
-
-    def restart(where: SandboxRef) -> None:
-        world.run("between")
-        world.sandboxes.restart_kernel(where)
-
-    world.taps["sandboxes"].instead["restart_kernel"] = restart
-    control.restart(CHAT)
 
     assert [told(world.run()) for _ in range(2)] == [("reused", 1, EndReason.RESTARTED), ("reused", 1, None)]
 
@@ -302,7 +321,7 @@ def test_files_stay_through_a_restart(world: World, control: SessionControl) -> 
     control.restart(CHAT)
     world.calls()
 
-    assert world.run().paths == [file.path]
+    assert world.run().execution.context.paths == [file.path]
     assert "sandboxes.write_file" not in world.calls()
 
 
@@ -336,11 +355,27 @@ def test_a_sandbox_that_is_gone_cannot_be_restarted_and_the_next_run_tells_the_l
     ]
 
 
-def test_a_restart_that_may_have_happened_is_told(world: World, control: SessionControl) -> None:
-    """The connection broke before the answer: told once too often is better than never."""
+def test_a_restart_of_which_the_answer_was_lost_is_told_if_it_has_happened(
+    world: World, control: SessionControl
+) -> None:
+    """It is the sandbox that remembers it: whether the caller has heard of it makes no difference."""
+    world.run()
+
+    def restart_and_break(where: SandboxRef) -> None:
+        world.sandboxes.restart_kernel(where)
+        raise SandboxUnavailable("the connection broke")
+
+    world.taps["sandboxes"].instead["restart_kernel"] = restart_and_break
+    with pytest.raises(SandboxUnavailable):
+        control.restart(CHAT)
+
+    assert told(world.run()) == ("reused", 1, EndReason.RESTARTED)
+
+
+def test_a_restart_that_has_not_happened_is_told_to_nobody_else(world: World, control: SessionControl) -> None:
     world.run()
     world.taps["sandboxes"].fail("restart_kernel", SandboxUnavailable("down"))
     with pytest.raises(SandboxUnavailable):
         control.restart(CHAT)
 
-    assert told(world.run()) == ("reused", 1, EndReason.RESTARTED)
+    assert told(world.run()) == ("reused", 1, None)

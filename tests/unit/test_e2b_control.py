@@ -1,4 +1,4 @@
-"""The adapter to E2B's control plane, and to what a sandbox is told beside running code: request by request."""
+"""The adapter to E2B's control plane, request by request; and how it gets at a sandbox's runner."""
 
 import json
 import re
@@ -12,16 +12,15 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
-from e2b_code_interpreter import code_interpreter_sync
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandkeeper.adapters import e2b as adapter
 from sandkeeper.adapters.e2b import CONTROL_TIMEOUT_S, E2BAccount, E2BSandboxProvider
+from sandkeeper.adapters.runner.package import start_command
 from sandkeeper.errors import CapacityExhausted, NotConfigured, SandboxUnavailable
 from sandkeeper.model import SandboxRef
 from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
-from sandkeeper.services.control import INTERRUPT_S
 from tests.factories import sandbox
 from tests.world import World
 
@@ -84,12 +83,11 @@ class Plane:
 
 @pytest.fixture
 def plane(monkeypatch: pytest.MonkeyPatch) -> Plane:
-    """Returns the control plane that the SDK talks to, and the interpreter of each sandbox."""
+    """Returns the control plane that the SDK talks to."""
     made = Plane()
     monkeypatch.setattr("time.sleep", lambda _: None)  # the SDK's own retries of busy answers
     transport = httpx.MockTransport(made)
     monkeypatch.setattr("e2b.api.client_sync.get_transport", lambda *_, **__: transport)
-    monkeypatch.setattr(code_interpreter_sync, "get_transport", lambda *_, **__: transport)
     return made
 
 
@@ -131,6 +129,7 @@ def test_a_sandbox_is_asked_for_by_its_template_its_key_and_our_own_settings(
     assert plane.body["templateID"] == "code-interpreter-v1"
     assert plane.body["timeout"] == 330
     assert plane.body["metadata"] == SPEC.metadata
+    assert plane.body["network"] == {"allowPublicTraffic": False}, "nobody else reaches what runs there"
     assert plane.request.headers["X-API-Key"] == KEY
     assert plane.request.headers["Idempotency-Key"].startswith("key-1-")
     assert limit_of(plane.request) == WITHIN
@@ -239,7 +238,6 @@ CALLS: dict[str, Call] = {
     "extend": lambda provider: provider.extend("sbx1", MINUTE),
     "kill": lambda provider: provider.kill("sbx1"),
     "page": lambda provider: provider.page({}, limit=5),
-    "restart": lambda provider: provider.restart_kernel(sandbox()),
 }
 PROBLEM = {"code": 0, "message": "no"}
 
@@ -270,7 +268,7 @@ def test_a_sandbox_that_is_gone_is_as_good_as_killed(plane: Plane, provider: E2B
     assert (plane.request.method, plane.request.url.path) == ("DELETE", "/sandboxes/sbx1")
 
 
-@pytest.mark.parametrize("name", sorted(set(CALLS) - {"restart"}))
+@pytest.mark.parametrize("name", sorted(CALLS))
 @pytest.mark.parametrize(
     ("status", "error"),
     [(401, NotConfigured), (429, CapacityExhausted), (503, CapacityExhausted), (500, SandboxUnavailable)],
@@ -332,38 +330,60 @@ def test_what_carries_no_metadata_is_listed_as_such(plane: Plane, provider: E2BS
     assert listed.metadata == {}
 
 
-# ── Interrupting and restarting ─────────────────────────────────────────────────────────────────────
+# ── The runner ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_interrupt_signals_the_kernel_as_root(
+def prepared(provider: E2BSandboxProvider, monkeypatch: pytest.MonkeyPatch, where: SandboxRef) -> dict[str, Any]:
+    """Returns what the sandbox is asked to do so that it has a runner."""
+    ran: list[dict[str, Any]] = []
+    commands = SimpleNamespace(run=lambda command, **options: ran.append({"command": command, **options}))
+    monkeypatch.setattr(provider, "_attach", lambda _: SimpleNamespace(commands=commands))
+    provider.prepare(where)
+    (asked,) = ran
+    return asked
+
+
+def test_a_runner_is_started_as_root_so_that_code_cannot_end_it_and_within_bounds(
     provider: E2BSandboxProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran: list[tuple[str, dict[str, Any]]] = []
-    commands = SimpleNamespace(run=lambda command, **options: ran.append((command, options)))
-    monkeypatch.setattr(provider, "_attach", lambda _: SimpleNamespace(commands=commands))
+    asked = prepared(provider, monkeypatch, sandbox())
 
-    provider.interrupt(sandbox())
-
-    ((command, options),) = ran
-    assert options["user"] == "root"
-    assert options["timeout"] + options["request_timeout"] <= INTERRUPT_S
-    assert "kill -INT" in command
-    assert "ipykernel_launcher" not in command.replace("[i]", ""), "the shell must not find itself"
+    assert asked["command"] == start_command()
+    assert asked["user"] == "root"
+    assert asked["timeout"] == adapter.START_TIMEOUT_S
+    assert asked["request_timeout"] <= adapter.CONNECT_TIMEOUT_S
 
 
-def test_a_restart_is_of_the_kernel_that_code_without_a_context_runs_in(
-    plane: Plane, provider: E2BSandboxProvider
+def test_a_runner_asks_for_a_token_of_its_own_sandbox_that_is_no_other_secret(
+    provider: E2BSandboxProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plane.answer = httpx.Response(200, json={})
+    one, again, other = (prepared(provider, monkeypatch, sandbox(name))["envs"] for name in ("a", "a", "b"))
 
-    provider.restart_kernel(sandbox())
+    assert one == again, "whoever comes later is let in"
+    assert one["RUNNER_TOKEN"] != other["RUNNER_TOKEN"]
+    assert not {KEY, "envd-token", "traffic-token"} & {one["RUNNER_TOKEN"]}
+    assert one["RUNNER_INTERPRETER_TOKEN"] == "envd-token"
 
-    assert (plane.request.method, plane.request.url.path) == ("POST", "/contexts/default/restart")
-    assert plane.request.headers["E2B-Traffic-Access-Token"] == "traffic-token"
+
+def test_its_requests_carry_its_token_and_the_sandboxs_coordinates_and_no_other_secret(
+    provider: E2BSandboxProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = provider._runner(sandbox())
+
+    token = prepared(provider, monkeypatch, sandbox())["envs"]["RUNNER_TOKEN"]
+    assert runner.headers == {
+        "E2b-Sandbox-Id": "sbx1",
+        "E2b-Sandbox-Port": "49990",
+        "Authorization": f"Bearer {token}",
+        "E2B-Traffic-Access-Token": "traffic-token",
+    }
+    assert runner.url == "http://sandbox.invalid"
 
 
-def test_a_restart_of_what_is_gone_is_told_as_such(plane: Plane, provider: E2BSandboxProvider) -> None:
-    plane.answer = httpx.Response(502, json={"message": "The sandbox was not found"})
+def test_at_e2bs_own_address_a_runner_has_a_host_of_its_own() -> None:
+    provider = E2BSandboxProvider(lambda: E2BAccount(api_key=KEY, template="code-interpreter-v1"))
 
-    with pytest.raises(SandboxGone):
-        provider.restart_kernel(sandbox())
+    runner = provider._runner(replace(sandbox(), traffic_token=None))
+
+    assert runner.url == "https://49990-sbx1.sandboxes.invalid"
+    assert "E2B-Traffic-Access-Token" not in runner.headers

@@ -12,8 +12,9 @@ import pytest
 
 from sandkeeper.errors import SandboxUnavailable, SessionBusy, StoreUnavailable
 from sandkeeper.model import EndReason, RunEnd, RunOutcome, SandboxRef, SessionState, Stream
+from sandkeeper.services.execute import RunReply
 from tests.factories import busy, closing, creating, sandbox
-from tests.world import CHAT, START, Patience, World, note, told
+from tests.world import CHAT, START, Patience, World, told
 
 MINUTE = timedelta(minutes=1)
 DOWN = SandboxUnavailable("down")
@@ -25,10 +26,20 @@ DOWN = SandboxUnavailable("down")
 def test_a_warm_call_takes_three_round_trips_and_nothing_else(world: World) -> None:
     world.run()
     world.calls()
+    together = threading.Barrier(2, timeout=10)
 
+    def beside_the_other(port: Any, method: str) -> Callable[..., Any]:
+        def do(*args: Any, **kwargs: Any) -> Any:
+            together.wait()
+            return getattr(port, method)(*args, **kwargs)
+
+        return do
+
+    world.taps["runs"].instead["finish"] = beside_the_other(world.runs, "finish")
+    world.taps["store"].instead["release"] = beside_the_other(world.store, "release")
     world.run()
 
-    assert world.calls() == ["sandboxes.run", "store.claim", "store.release"]
+    assert world.calls() == ["runs.finish", "sandboxes.run", "store.claim", "store.release"]
 
 
 def test_a_first_call_creates_beside_looking_files_up(world: World) -> None:
@@ -36,7 +47,9 @@ def test_a_first_call_creates_beside_looking_files_up(world: World) -> None:
 
     assert world.calls() == [
         "catalog.of_chat",
+        "runs.finish",
         "sandboxes.create",
+        "sandboxes.prepare",
         "sandboxes.run",
         "store.activate",
         "store.begin",
@@ -55,8 +68,8 @@ def test_the_first_call_of_a_chat_is_new_and_the_next_reuses_its_sandbox(world: 
 
     assert told(first) == ("new", 1, None)
     assert told(second) == ("reused", 1, None)
-    assert first.sandbox == second.sandbox
-    assert second.outcome == RunOutcome([Stream("stdout", "b")], RunEnd.FINISHED)
+    assert {each.execution.context.sandbox_id for each in (first, second)} == {"sbx1"}
+    assert second.execution.outcome == RunOutcome([Stream("stdout", "b")], RunEnd.FINISHED)
     assert second.expires_in == timedelta(minutes=30)
 
 
@@ -134,14 +147,14 @@ def test_who_lost_its_claim_kills_what_it_made_and_starts_over(world: World) -> 
     reply = world.run()
 
     assert world.sandboxes.killed == ["sbx1"]
-    assert list(world.sandboxes.alive) == ["sbx2"] == [reply.sandbox.sandbox_id]
+    assert list(world.sandboxes.alive) == ["sbx2"] == [reply.execution.context.sandbox_id]
 
 
 def test_who_lost_its_claim_and_cannot_kill_what_it_made_leaves_it_to_reconciling(world: World) -> None:
     while_creating(world, lambda: world.sessions.ending.close(CHAT))
     world.taps["sandboxes"].fail("kill", DOWN)
 
-    assert world.run().sandbox.sandbox_id == "sbx2"
+    assert world.run().execution.context.sandbox_id == "sbx2"
     assert list(world.sandboxes.alive) == ["sbx1", "sbx2"]
 
     world.clock.advance(2 * MINUTE)
@@ -167,7 +180,7 @@ def test_who_was_overtaken_by_another_creator_shares_its_sandbox(world: World, p
     reply = world.run()
 
     assert told(reply) == ("reused", 1, None)
-    assert reply.sandbox.sandbox_id == "sbx1"
+    assert reply.execution.context.sandbox_id == "sbx1"
     assert (list(world.sandboxes.specs), world.sandboxes.killed) == (["sbx1"], [])
 
 
@@ -200,35 +213,44 @@ def slow_transfer(world: World, takes: timedelta, meanwhile: Callable[[], Any] =
     world.taps["sandboxes"].instead["write_file"] = write_slowly
 
 
-def test_a_call_whose_lease_would_run_out_during_the_run_renews_it_first(world: World) -> None:
+def test_a_call_is_left_alone_for_as_long_as_it_may_take(world: World) -> None:
     world.run()
-    world.calls()
-    slow_transfer(world, timedelta(seconds=12))
-    left: list[timedelta] = []
+    seen: list[str] = []
 
-    def look(_: SandboxRef, __: str) -> RunOutcome:
-        left.append((world.row().run_until or START) - world.clock())
-        return RunOutcome([], RunEnd.FINISHED)
+    def others_come() -> None:
+        with pytest.raises(SessionBusy) as refused:
+            world.run("other", on_busy="reject")
+        seen.append(refused.value.detail)
 
-    world.sandboxes.program = look
-    world.run(limit=timedelta(seconds=5))
+    slow_transfer(world, timedelta(seconds=28 + 14), meanwhile=others_come)
 
-    assert world.calls().count("store.renew") == 1
-    assert left == [timedelta(seconds=5) + world.sessions.lifetimes.lease_margin]
+    assert told(world.run("x")) == ("reused", 1, None)
+    assert len(seen) == 1
     world.assert_free()
 
 
-def test_a_call_that_was_taken_for_dead_before_its_run_does_not_run(world: World) -> None:
+def test_a_call_that_was_taken_for_dead_before_its_run_leaves_the_lease_to_the_run_that_has_it(
+    world: World,
+) -> None:
+    """Both run, once each, and the sandbox sees to it that they do so one after the other."""
     world.run()
-    ran: list[str] = []
-    world.sandboxes.program = lambda where, code: note(ran, where, code)
-    slow_transfer(world, timedelta(seconds=21), meanwhile=lambda: world.run("other", on_busy="reject"))
+    other: list[RunReply] = []
 
-    with pytest.raises(SessionBusy):
-        world.run("late", limit=timedelta(seconds=5))
+    def program(_: SandboxRef, code: str) -> RunOutcome | None:
+        return None if code == "other" else RunOutcome([Stream("stdout", code)], RunEnd.FINISHED)
 
-    assert ran == ["sbx1: other"]
-    world.assert_free()
+    world.sandboxes.program = program
+    slow_transfer(
+        world,
+        timedelta(seconds=28 + 15),
+        meanwhile=lambda: other.append(world.run("other", mode="async", on_busy="reject")),
+    )
+
+    late = world.run("late")
+
+    assert late.execution.outcome.outputs == [Stream("stdout", "late")]
+    assert world.row().run_id == other[0].execution.execution_id
+    assert world.row().run_count == 1, "the one that is to be counted yet is the other"
 
 
 # ── One after the other ─────────────────────────────────────────────────────────────────────────────
@@ -247,7 +269,7 @@ def test_concurrent_calls_of_one_chat_run_one_after_the_other_in_one_sandbox(wor
         replies = list(callers.map(lambda _: world.run(), range(8)))
 
     assert overlaps == [False] * 8
-    assert {reply.sandbox.sandbox_id for reply in replies} == {"sbx1"}
+    assert {reply.execution.context.sandbox_id for reply in replies} == {"sbx1"}
     assert sorted(told(reply)[0] for reply in replies) == ["new"] + ["reused"] * 7
     assert world.row().run_count == 8
 
@@ -277,21 +299,6 @@ def test_a_caller_who_does_not_wait_is_told_at_once_what_it_would_wait_for(
 
     assert world.calls() == ["store.claim"]
     assert world.row() == row
-
-
-def test_the_limit_of_a_run_leaves_time_to_answer(world: World) -> None:
-    limits: list[timedelta] = []
-
-    def run(_: SandboxRef, __: str, *, timeout: timedelta) -> RunOutcome:
-        limits.append(timeout)
-        return RunOutcome([], RunEnd.FINISHED)
-
-    world.taps["sandboxes"].instead["run"] = run
-    world.run(limit=timedelta(seconds=5))
-    world.run(limit=timedelta(hours=1))
-
-    assert limits[0] == timedelta(seconds=5)
-    assert limits[1] <= timedelta(seconds=27)
 
 
 def test_code_and_tokens_never_reach_the_journal(world: World) -> None:

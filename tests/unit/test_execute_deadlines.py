@@ -88,8 +88,8 @@ def test_a_deadline_that_takes_long_to_move_does_not_hold_the_reply_up(world: Wo
 
     try:
         reply = world.run("x")
-        assert reply.outcome.outputs == [Stream("stdout", "x")]
-        assert not world.beside.futures[-1].done()
+        assert reply.execution.outcome.outputs == [Stream("stdout", "x")]
+        assert not all(beside.done() for beside in world.beside.futures), "the deadline is still being moved"
         world.assert_free()
     finally:
         hanging.set()
@@ -106,7 +106,7 @@ def test_a_deadline_that_could_not_be_moved_is_noted_and_costs_the_caller_nothin
 
     reply = world.run("x")
 
-    assert reply.outcome.outputs == [Stream("stdout", "x")]
+    assert reply.execution.outcome.outputs == [Stream("stdout", "x")]
     world.beside.settle()
     assert ("sandbox.extend_failed", {"error": type(error).__name__}) in world.journal.notes
     assert world.row().pauses_at == was
@@ -208,6 +208,92 @@ def test_who_connects_says_for_how_long(world: World, lifetimes: list[timedelta]
     world.run(limit=20 * SECOND)
 
     assert lifetimes == [20 * SECOND + PAUSE]
+
+
+# ── Long limits ─────────────────────────────────────────────────────────────────────────────────────
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_sandbox_stays_awake_for_a_long_limit_before_the_code_starts(
+    world: World, lifetimes: list[timedelta]
+) -> None:
+    world.run()
+    in_order(world)
+    world.sandboxes.program = lambda *_: None
+
+    world.run(limit=HOUR)
+
+    assert in_order(world) == ["connect", "run"]
+    assert lifetimes == [HOUR + PAUSE]
+    assert world.row().pauses_at == world.clock() + HOUR + PAUSE
+
+
+def test_a_new_sandbox_is_made_like_any_other_and_stays_awake_for_a_long_limit_then(
+    world: World, lifetimes: list[timedelta]
+) -> None:
+    """Whoever takes a dead creator's claim over asks for the very same sandbox, whatever its own limit is."""
+    world.run(limit=HOUR)
+
+    assert world.sandboxes.specs["sbx1"].lifetime == timedelta(seconds=30) + PAUSE
+    assert [call for call in in_order(world) if call != "prepare"][:3] == ["create", "extend", "run"]
+    assert lifetimes[0] == HOUR + PAUSE
+
+
+def test_a_sandbox_pauses_as_soon_as_ever_after_a_long_run_that_was_over_sooner(
+    world: World, lifetimes: list[timedelta]
+) -> None:
+    world.run()
+    in_order(world)
+
+    world.run(limit=HOUR)
+
+    assert in_order(world) == ["connect", "run", "extend"]
+    assert lifetimes == [HOUR + PAUSE, PAUSE]
+    assert world.row().pauses_at == world.clock() + PAUSE
+    world.assert_free()
+
+
+def test_it_is_shortened_while_no_other_run_can_be_in_it(world: World, lifetimes: list[timedelta]) -> None:
+    world.run()
+    busy: list[bool] = []
+
+    def extend(sandbox_id: str, lifetime: timedelta) -> None:
+        busy.append(world.row().is_busy)
+
+    world.taps["sandboxes"].instead["extend"] = extend
+    world.run(limit=HOUR)
+
+    assert busy == [True]
+
+
+def test_where_it_cannot_be_shortened_it_costs_the_caller_nothing(world: World) -> None:
+    world.run()
+    world.taps["sandboxes"].fail("extend", DOWN)
+
+    assert world.run("x", limit=HOUR).execution.outcome.outputs == [Stream("stdout", "x")]
+    assert ("sandbox.extend_failed", {"error": "SandboxUnavailable"}) in world.journal.notes
+    world.assert_free()
+
+
+@pytest.mark.parametrize("limit", [LIMIT, 2 * MINUTE])
+def test_after_a_short_run_nothing_is_shortened(world: World, lifetimes: list[timedelta], limit: timedelta) -> None:
+    world.run()
+    in_order(world)
+
+    world.run(limit=limit)
+
+    assert in_order(world).count("run") == 1
+    assert lifetimes in ([], [limit + PAUSE])
+
+
+def test_a_run_that_goes_on_keeps_its_sandbox_awake(world: World, lifetimes: list[timedelta]) -> None:
+    world.run()
+    world.sandboxes.program = lambda *_: None
+
+    world.run(limit=HOUR)
+
+    assert lifetimes == [HOUR + PAUSE]
 
 
 # ── Where sandboxes never pause ─────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from sandkeeper.errors import (
 )
 from sandkeeper.model import ChatKey, FileRecord, FileStatus, SandboxRef
 from sandkeeper.ports import SandboxSpec
-from tests.world import CHAT, World
+from tests.world import CHAT, World, told
 
 
 def in_sandbox(world: World) -> dict[str, bytes]:
@@ -40,7 +40,7 @@ def test_all_files_that_are_ready_are_there_when_none_is_named(world: World) -> 
     reply = world.run()
 
     assert in_sandbox(world) == {"/home/user/a.csv": b"a", "/home/user/b.csv": b"b"}
-    assert sorted(reply.paths) == ["/home/user/a.csv", "/home/user/b.csv"]
+    assert sorted(reply.execution.context.paths) == ["/home/user/a.csv", "/home/user/b.csv"]
 
 
 def test_named_files_are_there_once_each_and_told_in_the_callers_order(world: World) -> None:
@@ -48,14 +48,14 @@ def test_named_files_are_there_once_each_and_told_in_the_callers_order(world: Wo
 
     reply = world.run(file_ids=[b.file_id, a.file_id, b.file_id])
 
-    assert reply.paths == [b.path, a.path]
+    assert reply.execution.context.paths == [b.path, a.path]
     assert transfers(world) == 2
 
 
 def test_no_file_is_there_when_an_empty_list_is_named(world: World) -> None:
     world.add_file("a.csv", b"a")
 
-    assert world.run(file_ids=[]).paths == []
+    assert world.run(file_ids=[]).execution.context.paths == []
     assert in_sandbox(world) == {}
 
 
@@ -67,7 +67,7 @@ def test_a_file_is_put_there_once(world: World) -> None:
     again, named = world.run(), world.run(file_ids=[file.file_id])
 
     assert transfers(world) == 0
-    assert again.paths == named.paths == [file.path]
+    assert again.execution.context.paths == named.execution.context.paths == [file.path]
 
 
 def test_a_file_that_came_later_is_put_beside_the_others(world: World) -> None:
@@ -91,7 +91,7 @@ def test_all_files_are_put_there_again_after_a_loss(world: World) -> None:
 
     reply = world.run()
 
-    assert reply.session.status == "recreated"
+    assert told(reply)[0] == "recreated"
     assert in_sandbox(world) == {"/home/user/a.csv": b"a"}
 
 
@@ -102,7 +102,7 @@ def test_a_sandbox_that_is_gone_when_a_file_is_put_there_is_replaced(world: Worl
 
     reply = world.run()
 
-    assert reply.session.status == "recreated"
+    assert told(reply)[0] == "recreated"
     assert transfers(world) == 2, "the first found the sandbox gone"
     assert in_sandbox(world) == {"/home/user/a.csv": b"a"}
 
@@ -116,7 +116,7 @@ def test_files_that_a_call_did_not_name_are_there_for_the_next_that_names_none(w
 
     reply = world.run()
 
-    assert sorted(reply.paths) == [a.path, b.path]
+    assert sorted(reply.execution.context.paths) == [a.path, b.path]
     assert set(in_sandbox(world)) == {a.path, b.path}
 
 
@@ -125,7 +125,7 @@ def test_a_later_file_that_a_call_did_not_name_is_there_for_the_next_that_names_
     later = world.add_file("a.csv", b"a")
     world.run(file_ids=[])
 
-    assert world.run().paths == [later.path]
+    assert world.run().execution.context.paths == [later.path]
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "first call"])
@@ -137,7 +137,7 @@ def test_a_file_that_could_not_be_put_there_is_put_there_by_the_next_call(world:
     with pytest.raises(StoreUnavailable):
         world.run()
 
-    assert world.run().paths == [file.path]
+    assert world.run().execution.context.paths == [file.path]
     assert in_sandbox(world) == {file.path: b"a"}
 
 
@@ -147,7 +147,7 @@ def test_files_are_not_forgotten_by_a_call_whose_run_did_not_start(world: World)
     with pytest.raises(SandboxUnavailable):
         world.run()
 
-    assert world.run().paths == [file.path]
+    assert world.run().execution.context.paths == [file.path]
     assert transfers(world) == 1
 
 
@@ -168,8 +168,8 @@ def test_a_file_that_becomes_ready_while_the_sandbox_is_made_is_put_there_by_the
     world.taps["catalog"].instead["of_chat"] = look_up
     world.taps["sandboxes"].instead["create"] = create
 
-    assert world.run().paths == []
-    assert world.run().paths == ["/home/user/late.csv"]
+    assert world.run().execution.context.paths == []
+    assert world.run().execution.context.paths == ["/home/user/late.csv"]
 
 
 # ── Files that cannot be used ───────────────────────────────────────────────────────────────────────
@@ -236,7 +236,7 @@ def test_a_file_whose_content_is_gone_stops_the_call_and_leaves_the_session_free
         world.run()
 
     assert "sandboxes.run" not in world.calls()
-    assert not world.row().is_busy(world.clock())
+    world.assert_free()
     world.run(file_ids=[], on_busy="reject")
 
 
@@ -257,4 +257,4 @@ def test_a_lookup_that_fails_leaves_the_session_free(world: World) -> None:
         world.run()
     file = world.add_file("a.csv", b"a")
 
-    assert world.run(on_busy="reject").paths == [file.path]
+    assert world.run(on_busy="reject").execution.context.paths == [file.path]

@@ -6,83 +6,127 @@ import pytest
 
 from sandkeeper.errors import StoreUnavailable
 from sandkeeper.model import EndReason, RunEnd, RunOutcome, Stream
-from tests.world import CHAT, World, told
+from tests.world import CallerDied, World, told
 
-
-@pytest.mark.parametrize("noted", [True, False], ids=["noted", "the store fails"])
-def test_a_kernel_that_died_under_the_code_is_told_to_the_next_call(world: World, noted: bool) -> None:
-    world.run()
-    world.sandboxes.program = lambda _, __: RunOutcome([Stream("stdout", "half")], RunEnd.KERNEL_DIED)
-    if not noted:
-        world.taps["store"].fail("note_restart", StoreUnavailable("throttled"))
-
-    reply = world.run()
-
-    assert reply.outcome == RunOutcome([Stream("stdout", "half")], RunEnd.KERNEL_DIED)
-    assert ("session.restart_not_noted" in world.events()) is not noted
-    world.assert_free()
-    world.sandboxes.program = lambda _, __: RunOutcome([], RunEnd.FINISHED)
-    assert told(world.run()) == ("reused", 1, EndReason.RESTARTED if noted else None)
-    assert told(world.run()) == ("reused", 1, None)
-
-
-def counting(world: World, *counts: int | None) -> None:
-    """Lets the kernel number the coming runs so."""
-    numbers = iter(counts)
-    world.sandboxes.program = lambda _, __: RunOutcome([], RunEnd.FINISHED, next(numbers))
-
-
-RESET = ("reused", 1, EndReason.RESTARTED)
 SAME = ("reused", 1, None)
+RESTARTED = ("reused", 1, EndReason.RESTARTED)
+DIED = ("reused", 1, EndReason.KERNEL_DIED)
+LATER = timedelta(minutes=1)
 
 
-def test_a_kernel_that_was_replaced_behind_our_back_is_told_once_by_the_run_that_finds_it(world: World) -> None:
-    """Its runs are numbered from 1 again. Found by the soak: an interrupt had met code that was just over."""
-    counting(world, 1, 2, 5, 1, 2)
-    assert [told(world.run()) for _ in range(5)] == [("new", 1, None), SAME, SAME, RESET, SAME]
-    assert world.events().count("session.kernel_replaced") == 1
+def restart(world: World) -> None:
+    """Gives the chat's sandbox a fresh kernel, as a caller would."""
+    world.wiring.control.restart(world.row().key)
 
 
-def test_a_kernel_that_was_replaced_after_its_first_run_is_told(world: World) -> None:
-    counting(world, 1, 1, 2)
-    assert [told(world.run()) for _ in range(3)] == [("new", 1, None), RESET, SAME]
+def end_next_run(world: World, end: RunEnd) -> RunOutcome:
+    """Lets the next run print something and end so; those after it finish."""
+    outcome = RunOutcome([Stream("stdout", "half")], end)
+    coming = iter([outcome])
+    world.sandboxes.program = lambda *_: next(coming, RunOutcome([], RunEnd.FINISHED))
+    return outcome
 
 
-def test_a_run_that_was_cut_off_tells_no_number_and_the_next_one_does(world: World) -> None:
-    counting(world, 1, None, 1, None, 2)
-    assert [told(world.run()) for _ in range(5)] == [("new", 1, None), SAME, RESET, SAME, SAME]
+@pytest.mark.parametrize("end", [RunEnd.KERNEL_DIED, RunEnd.OUT_OF_MEMORY])
+def test_a_kernel_that_died_under_the_code_is_told_to_the_next_call(world: World, end: RunEnd) -> None:
+    world.run()
+    outcome = end_next_run(world, end)
+
+    assert world.run().execution.outcome == outcome
+    world.assert_free()
+    assert [told(world.run()) for _ in range(2)] == [DIED, SAME]
+
+
+@pytest.mark.parametrize("end", [RunEnd.TIMEOUT, RunEnd.CANCELLED, RunEnd.OUTPUT_LIMIT])
+def test_a_kernel_that_was_interrupted_keeps_its_variables_and_nobody_is_told_otherwise(
+    world: World, end: RunEnd
+) -> None:
+    world.run()
+    outcome = end_next_run(world, end)
+
+    assert world.run().execution.outcome == outcome
+    assert told(world.run()) == SAME
+
+
+def test_a_kernel_that_died_in_the_very_first_run_is_told(world: World) -> None:
+    end_next_run(world, RunEnd.KERNEL_DIED)
+
+    assert [told(world.run()) for _ in range(3)] == [("new", 1, None), DIED, SAME]
 
 
 def test_a_restart_that_was_asked_for_is_told_once(world: World) -> None:
-    counting(world, 4, 1, 2, 1)
     world.run()
-    world.store.note_restart(CHAT, now=world.clock())
-    assert [told(world.run()) for _ in range(3)] == [RESET, SAME, RESET]
+    restart(world)
+
+    assert [told(world.run()) for _ in range(2)] == [RESTARTED, SAME]
 
 
 def test_a_restart_that_was_told_to_a_run_that_was_cut_off_is_not_told_again(world: World) -> None:
-    """Found by the soak: that run has told no number, and the one before it belonged to the kernel before."""
-    counting(world, 4, None, 2, 3, 1)
     world.run()
-    world.store.note_restart(CHAT, now=world.clock())
-    assert [told(world.run()) for _ in range(4)] == [RESET, SAME, SAME, RESET]
+    restart(world)
+    end_next_run(world, RunEnd.SANDBOX_LOST)
+
+    assert [told(world.run()) for _ in range(2)] == [RESTARTED, SAME]
 
 
-def test_a_new_sandbox_numbers_its_runs_anew_and_that_alone_is_no_loss(world: World) -> None:
-    counting(world, 8, 1, 2)
+def test_a_new_sandbox_has_a_new_kernel_and_that_alone_is_the_loss_that_is_told(world: World) -> None:
     world.run()
+    restart(world)
     world.lose_sandbox()
+
     assert [told(world.run()) for _ in range(2)] == [
         ("recreated", 2, EndReason.SANDBOX_LOST),
         ("reused", 2, None),
     ]
 
 
-def test_a_replaced_kernel_is_told_again_when_the_session_could_not_be_given_back(world: World) -> None:
-    """The one who is told first may have died before it could tell."""
-    counting(world, 8, 1, 2, 3)
+# ── Told to a caller who was not there any more ─────────────────────────────────────────────────────
+
+
+def test_what_was_told_to_a_caller_who_died_before_it_could_hear_is_told_to_the_next(world: World) -> None:
     world.run()
+    restart(world)
+    world.taps["sandboxes"].die_after("run")
+    with pytest.raises(CallerDied):
+        world.run()
+    world.clock.advance(LATER)
+
+    assert [told(world.run()) for _ in range(2)] == [RESTARTED, SAME]
+
+
+def test_it_is_told_until_somebody_is_there_to_hear_it(world: World) -> None:
+    world.run()
+    restart(world)
+    for _ in range(3):
+        world.taps["sandboxes"].die_after("run")
+        with pytest.raises(CallerDied):
+            world.run()
+        world.clock.advance(LATER)
+
+    assert [told(world.run()) for _ in range(2)] == [RESTARTED, SAME]
+
+
+def test_what_may_not_have_been_told_is_told_again(world: World) -> None:
+    """That the session was not given back looks the same as a call that died just before it answered."""
+    world.run()
+    restart(world)
     world.taps["store"].fail("release", StoreUnavailable("throttled"))
-    assert told(world.run()) == RESET
-    world.clock.advance(timedelta(minutes=5))
-    assert [told(world.run()) for _ in range(2)] == [RESET, SAME]
+    assert told(world.run()) == RESTARTED
+    world.clock.advance(LATER)
+
+    assert [told(world.run()) for _ in range(2)] == [RESTARTED, SAME]
+
+
+def test_a_new_sandbox_of_which_nobody_has_heard_is_told_to_the_next(world: World) -> None:
+    """Its first run is over, but whoever asked for that died: nobody knows yet that state was lost."""
+    world.run()
+    world.lose_sandbox()
+    world.taps["sandboxes"].die_after("run")
+    with pytest.raises(CallerDied):
+        world.run()
+    world.clock.advance(LATER)
+
+    assert [told(world.run()) for _ in range(2)] == [
+        ("recreated", 2, EndReason.SANDBOX_LOST),
+        ("reused", 2, None),
+    ]

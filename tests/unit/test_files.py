@@ -155,7 +155,7 @@ def test_a_deleted_file_is_gone_from_everywhere(world: World) -> None:
     assert list(world.files.of_chat(CHAT)) == []
     with pytest.raises(FileNotFound):
         world.contents.read(CHAT, file.file_id)
-    assert world.run().paths == []
+    assert world.run().execution.context.paths == []
 
 
 def test_a_deleted_files_path_is_free_and_the_new_content_gets_there(world: World) -> None:

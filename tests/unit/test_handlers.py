@@ -88,7 +88,7 @@ def test_a_store_that_fails_makes_lambda_repeat_the_event(world: World, ingest: 
 def cleanup_wiring(**settings: str) -> CleanupWiring:
     """Returns a wiring with these settings."""
     made = CleanupWiring()
-    vars(made)["settings"] = CleanupSettings(table_name="t", stack_name="s", **settings)  # type: ignore[arg-type]
+    vars(made)["settings"] = CleanupSettings(table_name="t", bucket_name="b", stack_name="s", **settings)  # type: ignore[arg-type]
     return made
 
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from sandkeeper.http import routes, session_routes
+from sandkeeper.http import execute_routes, routes, session_routes
 from sandkeeper.http.app import create_app
 from sandkeeper.http.gate import MAX_BODY_BYTES, GatedRoute
 from tests.world import CHAT, World
@@ -20,6 +20,9 @@ EXECUTE = {"chatId": "chat-1", "code": "1"}
 Call = tuple[str, str, dict[str, Any] | None]
 CALLS: list[Call] = [
     ("POST", "/api/jupyter/execute", EXECUTE),
+    ("GET", f"/api/chats/chat-1/executions/{FILE_ID}", None),
+    ("GET", f"/api/chats/chat-1/executions/{FILE_ID}/events", None),
+    ("POST", f"/api/chats/chat-1/executions/{FILE_ID}/cancel", None),
     ("GET", "/api/jupyter/execute?chatId=chat-1", None),
     ("DELETE", "/api/jupyter/execute?chatId=chat-1", None),
     ("POST", "/api/chats/chat-1/files", {"fileName": "a.csv", "size": 1}),
@@ -32,7 +35,7 @@ CALLS: list[Call] = [
     ("POST", "/api/chats/chat-1/session/restart", None),
     ("POST", "/api/chats/chat-1/packages", {"packages": ["requests"]}),
 ]
-GATED = [*routes.gated.routes, *session_routes.gated.routes]
+GATED = [*routes.gated.routes, *execute_routes.gated.routes, *session_routes.gated.routes]
 BAD_CREDENTIALS = [
     "",
     "Bearer",

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandkeeper.http.session_schemas import decode, encode
-from sandkeeper.model import ChatKey, Display, Raised, RunEnd, RunOutcome, SandboxRef, utc_moment
+from sandkeeper.model import ChatKey, Display, RunEnd, RunOutcome, SandboxRef, utc_moment
 from sandkeeper.ports import Position
+from sandkeeper.runs import Cancelled
 from sandkeeper.services.packages import REPORT
 from tests.factories import busy, idle
 from tests.world import CHAT, OWNER, START, Patience, World
@@ -24,9 +25,9 @@ PACKAGES = "/api/chats/chat-1/packages"
 TIMING = re.compile(r"claim;dur=\d+, connect;dur=\d+, files;dur=\d+, run;dur=\d+, release;dur=\d+")
 
 
-def execute(client: TestClient, code: str = "1") -> Any:
+def execute(client: TestClient, **fields: Any) -> Any:
     """Returns the reply to a run in the chat."""
-    return client.post(EXECUTE, json={"chatId": "chat-1", "code": code})
+    return client.post(EXECUTE, json={"chatId": "chat-1", "code": "1"} | fields)
 
 
 def kind_of(reply: Any) -> tuple[int, str]:
@@ -171,7 +172,7 @@ def test_another_owners_session_answers_as_one_that_never_was(
     put(world, busy(key=ChatKey("bob", CHAT.chat_id)))
 
     assert kind_of(client.request(method, path)) == (404, "session-not-found")
-    assert (world.sandboxes.interrupted, world.sandboxes.restarted) == ([], [])
+    assert not [call for call in world.calls() if call.startswith("sandboxes.")]
 
 
 # ── Interrupt and restart ───────────────────────────────────────────────────────────────────────────
@@ -184,38 +185,41 @@ def test_an_interrupt_needs_no_body_and_tells_whether_there_was_code_to_stop(
     assert client.post(f"{SESSION}/interrupt").json() == {"interrupted": False}
     answers: list[Any] = []
 
-    def interrupt(_: SandboxRef) -> None:
-        world.sessions.release(world.row(), ran=True, hydrated={})
-
-    def program(_: SandboxRef, __: str) -> RunOutcome:
+    def program(_: SandboxRef, __: str) -> None:
         answers.append(client.post(f"{SESSION}/interrupt"))
-        return RunOutcome([Raised("KeyboardInterrupt", "", "…")], RunEnd.FINISHED)
 
-    world.taps["sandboxes"].instead["interrupt"] = interrupt
     world.sandboxes.program = program
     reply = execute(client)
 
     assert [(answer.status_code, answer.json()) for answer in answers] == [(200, {"interrupted": True})]
     assert reply.json()["errorDetail"] | {"hint": ""} == {
         "kind": "cancelled",
-        "name": "KeyboardInterrupt",
-        "value": "the code was interrupted",
-        "traceback": "…",
+        "name": "Cancelled",
+        "value": "the code was stopped",
+        "traceback": None,
         "retryable": False,
         "hint": "",
     }
 
 
-def test_code_that_does_not_stop_answers_409_with_when_to_try_again(
-    world: World, client: TestClient, patience: Patience
-) -> None:
+def test_code_that_does_not_stop_answers_409_with_when_to_try_again(world: World, client: TestClient) -> None:
     execute(client)
-    world.store.begin(busy(), seen=world.row())
+    world.taps["sandboxes"].instead["cancel"] = lambda *_: Cancelled(found=True, ended=False)
 
     reply = client.post(f"{SESSION}/interrupt")
 
     assert kind_of(reply) == (409, "session-busy")
     assert reply.headers["Retry-After"]
+
+
+def test_a_session_whose_run_has_ended_unseen_is_not_told_as_running(world: World, client: TestClient) -> None:
+    world.sandboxes.program = lambda *_: None
+    run_id = world.run(mode="async").execution.execution_id
+    assert client.get(SESSION).json()["state"] == "running"
+
+    world.sandboxes.finish(run_id, RunOutcome([], RunEnd.FINISHED))
+
+    assert client.get(SESSION).json()["state"] == "idle"
 
 
 def test_a_restart_needs_no_body_and_the_next_run_tells_it(world: World, client: TestClient) -> None:
@@ -272,10 +276,10 @@ def test_a_run_that_was_cut_short_by_a_slow_creation_tells_that_a_retry_helps(
     world.taps["sandboxes"].instead["create"] = create_slowly
     world.sandboxes.program = lambda _, __: RunOutcome([], RunEnd.TIMEOUT)
 
-    cut_short, whole = execute(client).json()["errorDetail"], execute(client).json()["errorDetail"]
+    cut_short, whole = (execute(client, mode="inline").json()["errorDetail"] for _ in range(2))
 
     assert (cut_short["kind"], cut_short["retryable"]) == ("timeout", True)
-    assert "17000 of its 25000 ms" in cut_short["value"]
+    assert "16000 of its 25000 ms" in cut_short["value"]
     assert (whole["kind"], whole["retryable"]) == ("timeout", False)
     assert "its limit of 25000 ms" in whole["value"]
 

@@ -233,7 +233,7 @@ def test_a_table_becomes_ready_and_its_session_hears_of_it(world: World) -> None
     read_file = world.files.get(CHAT, file.file_id)
     assert (read_file.status, read_file.headers, read_file.row_count) == (FileStatus.READY, ["name", "age"], 2)
     assert read_file.size_bytes == len(TABLE)
-    assert world.run().paths == [file.path]
+    assert world.run().execution.context.paths == [file.path]
 
 
 def test_a_repeated_event_does_no_harm(world: World) -> None:
@@ -255,7 +255,7 @@ def test_what_cannot_be_read_fails_with_a_reason_and_is_put_in_no_sandbox(world:
     assert failed.status is FileStatus.FAILED
     assert failed.reason is not None
     assert "is not text" in failed.reason
-    assert world.run().paths == []
+    assert world.run().execution.context.paths == []
 
 
 def test_a_file_that_was_deleted_meanwhile_is_left_alone(world: World) -> None:

@@ -16,6 +16,7 @@ from local.show import Show
 
 CHART = {"elements": [{"label": name, "value": count} for name, count in demo.HEADCOUNT.items()]}
 COUNTS = "".join(f"{name:18}{count}\n" for name, count in demo.HEADCOUNT.items())
+KEPT = "lap >= 3, trained"
 PICTURE = base64.b64encode(demo.PNG).decode()
 
 
@@ -46,8 +47,61 @@ ANSWERS: dict[str, dict[str, Any]] = {
     ),
     demo.RAISE: answer("reused")
     | {"success": False, "error": "KeyError: 'Bonus'", "errorDetail": {"kind": "user_code"}},
+    KEPT: answer("reused", text("(True, 100)")),
 }
+TRAINED = [f"{percent} % trained\n" for percent in range(10, 101, 10)]
+LAPS = ["lap 1\n", "lap 2\n", "lap 3\n"]
+CANCELLED = {"kind": "cancelled"}
+RUNS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "train": (TRAINED, answer("reused", text("".join(TRAINED)))),
+    "laps": (
+        LAPS,
+        answer("reused", text("".join(LAPS))) | {"success": False, "errorDetail": {"kind": "cancelled"}},
+    ),
+}
+"""Runs that go on: what each prints line by line, and its result."""
 FILE = {"status": "ready", "headers": demo.COLUMNS, "rowCount": 15}
+
+
+def accepted(code: str, **changed: Any) -> httpx.Response:
+    """The answer to code that is not waited for."""
+    name = "train" if code == demo.TRAIN else "laps"
+    urls = {
+        "statusUrl": f"/api/chats/demo/executions/{name}",
+        "eventsUrl": f"/api/chats/demo/executions/{name}/events",
+    }
+    return httpx.Response(changed.get("accepted", 202), json={"state": "running", **urls})
+
+
+def told(lines: list[str], after: int, *, at_once: int) -> httpx.Response:
+    """The events behind the number `after`, so many of them: an end comes behind the last line."""
+    events = [("output", {"results": [text(line)]}) for line in lines] + [("end", {"success": True})]
+    coming = [*enumerate(events, 1)][after : after + at_once]
+    said = [f"id: {number}\nevent: {event}\ndata: {json.dumps(data)}\n\n" for number, (event, data) in coming]
+    return httpx.Response(200, headers={"content-type": "text/event-stream"}, text="".join(said))
+
+
+def ended(name: str, **changed: Any) -> dict[str, Any]:
+    """The run once it is over."""
+    return {"state": "ended", "result": RUNS[name][1] | changed.get(name, {})}
+
+
+def of_code(request: httpx.Request, **changed: Any) -> httpx.Response:
+    """What is answered to code."""
+    body = json.loads(request.content)
+    code = body["code"]
+    if body.get("mode") == "async":
+        return accepted(code, **changed)
+    return httpx.Response(200, json=ANSWERS[code] | changed.get(code, {}))
+
+
+def of_a_run(request: httpx.Request, **changed: Any) -> httpx.Response:
+    """What is answered to whoever asks for a run, follows it, or cancels it."""
+    name, _, what = request.url.path.partition("/executions/")[2].partition("/")
+    if what != "events":
+        return httpx.Response(200, json=ended(name, **changed))
+    lines = changed.get("lines", RUNS[name][0])
+    return told(lines, int(request.headers.get("last-event-id", 0)), at_once=4)
 
 
 def service(**changed: Any) -> Callable[[httpx.Request], httpx.Response]:
@@ -65,8 +119,7 @@ def service(**changed: Any) -> Callable[[httpx.Request], httpx.Response]:
             case "GET", "/api/chats/demo/files/1":
                 return httpx.Response(200, json=FILE | changed.get("file", {}))
             case "POST", _:
-                code = json.loads(request.content)["code"]
-                return httpx.Response(200, json=ANSWERS[code] | changed.get(code, {}))
+                return of_code(request, **changed)
             case "DELETE", _:
                 open_chats.clear()
                 return httpx.Response(204)
@@ -75,22 +128,24 @@ def service(**changed: Any) -> Callable[[httpx.Request], httpx.Response]:
                     200, json={"exists": bool(open_chats), "sandboxId": "sbx", "expiresIn": 1_800_000}
                 )
 
-    return reply
+    return lambda request: of_a_run(request, **changed) if "/executions/" in request.url.path else reply(request)
 
 
 def shown(folder: Path, reply: Callable[[httpx.Request], httpx.Response]) -> tuple[bool, str]:
     """Whether a demo against this service passes, and what it prints."""
     paper = StringIO()
     with httpx.Client(base_url="http://api", transport=httpx.MockTransport(reply)) as http:
-        chat = demo.Chat(http, "sk_test", plot=folder / "plot.png", chat_id="demo")
-        passed = demo.walk(chat, Show(Console(file=paper, width=90)))
+        show = Show(Console(file=paper, width=90))
+        chat = demo.Chat(http, "sk_test", show.live, plot=folder / "plot.png", chat_id="demo")
+        passed = demo.walk(chat, show)
     return passed, paper.getvalue()
 
 
-def test_nine_right_answers_pass(tmp_path: Path) -> None:
+def test_eleven_right_answers_pass_and_output_is_shown_as_it_comes(tmp_path: Path) -> None:
     passed, paper = shown(tmp_path, service())
     assert passed, paper
-    assert paper.count("✔") == 9
+    assert paper.count("✔") == 11
+    assert all(f"{percent} % trained" in paper for percent in range(10, 101, 10))
     assert (tmp_path / "plot.png").read_bytes() == demo.PNG
 
 
@@ -107,6 +162,12 @@ def test_nine_right_answers_pass(tmp_path: Path) -> None:
         (7, {demo.DRAW: {"results": []}}, "['image/png']", "[]"),
         (8, {demo.RAISE: {"success": True}}, "False", "True"),
         (8, {demo.RAISE: {"errorDetail": None}}, "documented fields", "TypeError"),
+        (9, {"accepted": 200}, "202", "200"),
+        (9, {"lines": TRAINED[1:]}, "10 % trained", "20 % trained"),
+        (9, {"train": {"results": [text("10 % trained")]}}, "100 % trained", "10 % trained"),
+        (10, {"laps": {"errorDetail": {"kind": "timeout"}}}, "cancelled", "timeout"),
+        (10, {KEPT: {"results": [text("(True, 90)")]}}, "(True, 100)", "(True, 90)"),
+        (10, {KEPT: {"sandboxId": "other"}}, "sbx", "other"),
     ],
 )
 def test_a_wrong_answer_fails_the_demo_where_it_came(

@@ -181,15 +181,30 @@ def test_nothing_of_it_stays_in_the_users_namespace(world: World, kernel: Kernel
     ("outcome", "error"),
     [
         (RunOutcome([], RunEnd.TIMEOUT), r"not done after 25 s .* fewer at once"),
-        (RunOutcome([], RunEnd.SANDBOX_LOST), r"connection to the sandbox broke .* ask again"),
+        (RunOutcome([], RunEnd.SANDBOX_LOST), r"sandbox was lost .* ask again"),
         (RunOutcome([], RunEnd.KERNEL_DIED), r"kernel ended .* ask again"),
+        (RunOutcome([], RunEnd.OUT_OF_MEMORY), r"kernel ended .* ask again"),
+        (RunOutcome([], RunEnd.CANCELLED), r"stopped; ask again"),
+        (RunOutcome([], RunEnd.OUTPUT_LIMIT), r"stopped; ask again"),
+        (None, r"still at work; ask again"),
         (RunOutcome([Stream("stdout", "?")], RunEnd.FINISHED), r"report is missing; restart the session"),
         (RunOutcome([Display({"text/plain": "{}"})], RunEnd.FINISHED), r"report is missing; restart the session"),
         (RunOutcome([Raised("KeyboardInterrupt", "", "…")], RunEnd.FINISHED), r"^KeyboardInterrupt: $"),
     ],
-    ids=["timeout", "lost", "died", "silence", "another display", "interrupted"],
+    ids=[
+        "timeout",
+        "lost",
+        "died",
+        "out of memory",
+        "cancelled",
+        "too much",
+        "goes on",
+        "silence",
+        "another display",
+        "interrupted",
+    ],
 )
-def test_where_pip_could_not_tell_the_reply_says_why(world: World, outcome: RunOutcome, error: str) -> None:
+def test_where_pip_could_not_tell_the_reply_says_why(world: World, outcome: RunOutcome | None, error: str) -> None:
     world.sandboxes.program = lambda _, __: outcome
 
     reply = install(world, "requests")
@@ -210,7 +225,7 @@ def test_a_sandbox_that_cannot_be_reached_is_no_result(world: World) -> None:
 def test_files_are_left_to_the_next_run(world: World, kernel: Kernel) -> None:
     file = world.add_file("a.csv", b"a")
 
-    assert install(world, "pytest").run.paths == []
+    assert install(world, "pytest").run.execution.context.paths == []
 
     world.sandboxes.program = lambda _, __: RunOutcome([], RunEnd.FINISHED)
-    assert world.run().paths == [file.path]
+    assert world.run().execution.context.paths == [file.path]

@@ -157,7 +157,7 @@ def test_what_a_creator_made_that_died_before_it_could_note_it_stays_for_who_tak
     world.clock.advance(TWO_WINDOWS)
 
     assert tick(world).orphans == 0
-    assert world.run().sandbox.sandbox_id == "sbx1"
+    assert world.run().execution.context.sandbox_id == "sbx1"
 
 
 def test_what_a_creator_made_whose_session_then_expired_is_killed(world: World) -> None:

@@ -13,8 +13,8 @@ from botocore.stub import ANY, Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandkeeper.adapters.dynamodb import DynamoFileCatalog, DynamoSessionStore, Table, items
-from sandkeeper.adapters.s3 import S3FileContents, file_at, object_key
+from sandkeeper.adapters.dynamodb import DynamoFileCatalog, DynamoRunLog, DynamoSessionStore, Table, items
+from sandkeeper.adapters.s3 import S3FileContents, S3RunBodies, file_at, object_key
 from sandkeeper.errors import FileNotFound, NotConfigured, SandkeeperError, StoreUnavailable
 from sandkeeper.model import (
     ApiKey,
@@ -29,7 +29,7 @@ from sandkeeper.model import (
     utc_now,
 )
 from sandkeeper.ports import Granted, Position
-from tests.factories import idle, record
+from tests.factories import idle, opened, record
 from tests.world import CHAT, START
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
@@ -61,13 +61,11 @@ SESSIONS = st.builds(
     run_id=st.none() | TEXT,
     run_until=st.none() | TIMES,
     run_count=COUNTS,
-    restarts=COUNTS,
-    restarts_told=COUNTS,
-    execution_count=COUNTS,
     hydrated=st.dictionaries(TEXT, TEXT, max_size=3),
     fresh_files=st.frozensets(TEXT, max_size=3),
     predecessor_id=st.none() | TEXT,
     end_reason=st.none() | st.sampled_from(EndReason),
+    untold=st.none() | st.sampled_from(EndReason),
 )
 FILES = st.builds(
     FileRecord,
@@ -222,6 +220,7 @@ def test_what_dynamodb_says_becomes_one_of_ours(code: str, kind: type[Sandkeeper
         "put_item": lambda: DynamoSessionStore(table).begin(idle(), seen=None),
         "query": lambda: DynamoFileCatalog(table).of_chat(CHAT),
         "transact_write_items": lambda: DynamoFileCatalog(table).add(record()),
+        "delete_item": lambda: DynamoRunLog(table, S3RunBodies(lambda: client("s3"), "b")).withdraw(opened()),
     }
     for operation, call in calls.items():
         with Stubber(dynamodb) as stubber:
@@ -249,6 +248,24 @@ def test_what_s3_says_becomes_one_of_ours(code: str, kind: type[SandkeeperError]
         stubber.add_client_error("get_object", code)
         with pytest.raises(kind):
             S3FileContents(s3, "the-bucket").read(CHAT, "file-1")
+    with Stubber(s3) as stubber:
+        stubber.add_client_error("put_object", code)
+        with pytest.raises(kind):
+            S3RunBodies(lambda: s3, "the-bucket").write(CHAT, "run-1", b"[]")
+
+
+def test_outputs_lie_with_their_owner_and_chat_and_two_ends_of_one_run_do_not_share_a_place() -> None:
+    s3 = client("s3")
+    bodies = S3RunBodies(lambda: s3, "b")
+    written: list[str] = []
+    for content in (b"[1]", b"[2]", b"[1]"):
+        with Stubber(s3) as stubber:
+            stubber.add_response("put_object", {}, {"Bucket": "b", "Key": ANY, "Body": content, "ContentType": ANY})
+            written.append(bodies.write(ChatKey("../a b", CHAT.chat_id), "run-1", content))
+
+    assert written[0] == written[2] != written[1]
+    assert all(len(address.split("/")) == 4 and ".." not in address.split("/") for address in written)
+    assert [file_at(address) for address in written] == [None] * 3, "they are nobody's files"
 
 
 @pytest.mark.parametrize("error", [EndpointConnectionError(endpoint_url="x"), NoCredentialsError()], ids=str)

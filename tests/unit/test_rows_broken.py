@@ -53,9 +53,7 @@ FULL = items.session_item(
         fresh_files=frozenset({"g"}),
         predecessor_id="sbx0",
         end_reason=EndReason.EXPIRED,
-        restarts=2,
-        restarts_told=1,
-        execution_count=7,
+        untold=EndReason.KERNEL_DIED,
     )
 )
 """A row in which no attribute is missing."""
@@ -149,7 +147,7 @@ def test_a_row_that_lacks_what_its_state_needs_is_replaced(row: Session, missing
 
 @pytest.mark.parametrize(
     "missing",
-    ["pausesAt", "createdAt", "lastUsedAt", "hydrated", "freshFiles", "runCount", "restarts", "endReason", "ttl"],
+    ["pausesAt", "createdAt", "lastUsedAt", "hydrated", "freshFiles", "runCount", "untold", "endReason", "ttl"],
 )
 def test_a_row_that_lacks_what_an_older_version_did_not_write_is_used(missing: str) -> None:
     row = {name: value for name, value in items.session_item(idle()).items() if name != missing}
@@ -157,7 +155,7 @@ def test_a_row_that_lacks_what_an_older_version_did_not_write_is_used(missing: s
     assert not read(row).unreadable
 
 
-@pytest.mark.parametrize("name", ["generation", "runCount", "restarts", "restartsTold", "executionCount"])
+@pytest.mark.parametrize("name", ["generation", "runCount"])
 def test_a_number_that_could_not_be_counted_on_from_is_no_count(name: str) -> None:
     assert read(FULL | {name: {"N": "1E+100"}}).unreadable
 

@@ -9,7 +9,7 @@ from sandkeeper.errors import SessionBusy
 from sandkeeper.model import EndReason, Session, SessionState, SessionStatus
 from sandkeeper.ports import Granted, Refused
 from sandkeeper.services.sessions import WAIT_RESERVE_S
-from tests.factories import busy, closing, creating, idle, unreadable
+from tests.factories import EPOCH, busy, closing, creating, idle, unreadable
 from tests.world import CHAT, START, Patience, World, budget
 
 SECOND = timedelta(seconds=1)
@@ -209,14 +209,16 @@ def test_the_status_tells_whether_earlier_state_is_there(
     assert (session.status, session.reset_reason) == (status, reason)
 
 
-@pytest.mark.parametrize(
-    ("restarts", "told", "reason"),
-    [(0, 0, None), (1, 0, EndReason.RESTARTED), (3, 2, EndReason.RESTARTED), (2, 2, None)],
-)
-def test_a_restart_is_a_reset_until_it_has_been_told(restarts: int, told: int, reason: EndReason | None) -> None:
-    session = busy(run_count=1, restarts=restarts, restarts_told=told)
+@pytest.mark.parametrize("untold", [None, EndReason.RESTARTED, EndReason.KERNEL_DIED])
+def test_what_a_run_was_told_unheard_is_a_reset_for_the_next_one(untold: EndReason | None) -> None:
+    session = busy(run_count=1, untold=untold)
 
-    assert (session.status, session.reset_reason) == ("reused", reason)
+    assert (session.status, session.reset_reason) == ("reused", untold)
+
+
+def test_a_session_is_in_use_until_its_run_has_been_seen_to_end() -> None:
+    assert busy(run_until=EPOCH).is_busy
+    assert not idle().is_busy
 
 
 def test_every_until_names_the_first_moment_after() -> None:
@@ -224,8 +226,8 @@ def test_every_until_names_the_first_moment_after() -> None:
 
     assert idle(expires_at=START).is_live(before)
     assert not idle(expires_at=START).is_live(START)
-    assert busy(run_until=START).is_busy(before)
-    assert not busy(run_until=START).is_busy(START)
+    assert busy(run_until=START).is_attended(before)
+    assert not busy(run_until=START).is_attended(START)
     assert creating(claim_until=START).is_claimed(before)
     assert not creating(claim_until=START).is_claimed(START)
 

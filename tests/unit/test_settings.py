@@ -26,7 +26,7 @@ def test_the_defaults_are_those_of_the_docs() -> None:
     ("kind", "needed"),
     [
         (ApiSettings, ["TABLE_NAME", "BUCKET_NAME", "STACK_NAME"]),
-        (CleanupSettings, ["TABLE_NAME", "STACK_NAME"]),
+        (CleanupSettings, ["TABLE_NAME", "BUCKET_NAME", "STACK_NAME"]),
         (IngestSettings, ["TABLE_NAME", "BUCKET_NAME"]),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from soak.asking import Manner, Repeat
 from soak.census import GRACE_S, Census
 from soak.chat import Chat, Owner
 from soak.program import program, snapshot_of
@@ -36,6 +37,7 @@ def told(run_id: str, snapshot: Snapshot | None, *, at: float = 10.0, **changes:
         "reason": None,
         "sandbox_id": f"sbx{changes.get('generation', 1)}",
         "sent_at": at - 0.1,
+        "used_at": at,
     }
     return Told(**values | {"run_id": run_id, "snapshot": snapshot, "at": at} | changes)
 
@@ -115,6 +117,11 @@ def test_an_expiry_before_its_time_is_seen(truth: Truth) -> None:
     assert "before its time" in " ".join(truth.heard(recreated("b", shown("b"), "expired", at=60)))
 
 
+def test_an_expiry_counts_from_when_the_session_was_used_and_not_from_when_that_was_told(truth: Truth) -> None:
+    assert truth.heard(told("b", shown("a", "b"), at=50, used_at=20)) == []
+    assert truth.heard(recreated("c", shown("c"), "expired", at=81)) == []
+
+
 def test_a_silent_loss_in_a_new_generation_is_seen(truth: Truth) -> None:
     assert truth.heard(told("b", shown("b"), generation=2)) != []
 
@@ -142,9 +149,11 @@ def test_a_closed_session_must_not_go_on(truth: Truth) -> None:
 
 def test_a_kernel_that_an_interrupt_ended_must_be_told(truth: Truth) -> None:
     assert truth.heard(told("b", shown("a", "b"), was_interrupted=True)) == []
-    reset: dict[str, Any] = {"state_reset": True, "reason": "restarted"}
+    reset: dict[str, Any] = {"state_reset": True, "reason": "kernel_died"}
     assert truth.heard(told("c", shown("c", lines=("a", "b", "c")), **reset)) == []
-    assert "nobody had asked" in " ".join(truth.heard(told("d", shown("d", lines=("a", "b", "c", "d")), **reset)))
+    assert "nobody was the cause" in " ".join(
+        truth.heard(told("d", shown("d", lines=("a", "b", "c", "d")), **reset))
+    )
 
 
 def test_a_kernel_that_an_interrupt_ended_without_a_word_is_seen(truth: Truth) -> None:
@@ -154,9 +163,23 @@ def test_a_kernel_that_an_interrupt_ended_without_a_word_is_seen(truth: Truth) -
 
 def test_a_kernels_end_may_have_been_told_in_an_answer_that_was_lost_if_its_run_took_place(truth: Truth) -> None:
     truth.unknown("b")
+    truth.interrupted = True
     assert truth.heard(told("c", shown("b", "c", lines=("a", "b", "c")))) == []
     truth.unknown("d")
+    truth.interrupted = True
     assert "no answer told of it" in " ".join(truth.heard(told("e", shown("e", lines=("a", "b", "c", "e")))))
+
+
+def test_a_lost_answer_alone_ends_no_kernel(truth: Truth) -> None:
+    truth.unknown("b")
+    assert "nobody told of" in " ".join(truth.heard(told("c", shown("b", "c", lines=("a", "b", "c")))))
+
+
+@pytest.mark.parametrize(("reason", "cause"), [("restarted", "interrupted"), ("kernel_died", "restarted")])
+def test_a_reset_has_the_reason_of_its_own_cause(truth: Truth, reason: str, cause: str) -> None:
+    truth.interrupted, truth.restarted = cause == "interrupted", "yes" if cause == "restarted" else "no"
+    answer = told("b", shown("b", lines=("a", "b")), state_reset=True, reason=reason)
+    assert "nobody was the cause" in " ".join(truth.heard(answer))
 
 
 def test_a_restart_takes_the_variables_and_leaves_the_files(truth: Truth) -> None:
@@ -222,7 +245,11 @@ def test_a_line_that_was_cut_shows_nothing(text: str) -> None:
 # ── A chat and its service ──────────────────────────────────────────────────────────────────────────
 
 
-def answer(status: int, body: Any, **headers: str) -> Callable[[httpx.Request], httpx.Response]:
+Handler = Callable[[httpx.Request], httpx.Response]
+AT_ONCE = Manner("auto", "never")
+
+
+def answer(status: int, body: Any, **headers: str) -> Handler:
     """Returns a service that always answers so."""
     return lambda _: httpx.Response(status, json=body, headers=headers)
 
@@ -238,7 +265,7 @@ def cut(request: httpx.Request) -> httpx.Response:
 
 
 def complaints(
-    handler: Callable[[httpx.Request], httpx.Response], *, owner: Owner | None = None, up: bool = True
+    handler: Handler, *, manner: Manner = AT_ONCE, owner: Owner | None = None, up: bool = True
 ) -> list[str]:
     """Returns what a chat complains of that runs once."""
     tally, outages = Tally(), Outages()
@@ -258,7 +285,7 @@ def complaints(
                 session_timeout_s=TIMEOUT_S,
                 stop=asyncio.Event(),
             )
-            await chat.run()
+            await chat.run(manner)
 
     # Not `asyncio.run`, which lets go of the thread's own loop, unclosed.
     with contextlib.closing(asyncio.new_event_loop()) as loop:
@@ -273,7 +300,7 @@ def complaints(
         answer(503, problem("capacity-exhausted"), **{"Retry-After": "5"}),
     ],
 )
-def test_honest_refusals_are_no_violation(handler: Callable[[httpx.Request], httpx.Response]) -> None:
+def test_honest_refusals_are_no_violation(handler: Handler) -> None:
     assert complaints(handler) == []
 
 
@@ -287,7 +314,7 @@ def test_honest_refusals_are_no_violation(handler: Callable[[httpx.Request], htt
         (cut, "ReadError"),
     ],
 )
-def test_what_no_call_may_answer_is_seen(handler: Callable[[httpx.Request], httpx.Response], what: str) -> None:
+def test_what_no_call_may_answer_is_seen(handler: Handler, what: str) -> None:
     assert [complaint for complaint in complaints(handler) if what in complaint] != []
 
 
@@ -301,15 +328,78 @@ def test_a_quota_that_was_not_used_up_refuses_nobody() -> None:
     assert complaints(refusal, owner=Owner(1, {"c2": 0.0})) == ["refused for a quota that was not used up"]
 
 
-def test_a_run_that_was_cut_off_needs_a_cause() -> None:
-    body = {
+def ran(run_id: str = "run-1", **changes: Any) -> dict[str, Any]:
+    """Returns what is told of the first run of a chat."""
+    snapshot = 'SOAK [["c1-1"], ["c1-1"], {}]\n'
+    usual = {
+        "executionId": run_id,
         "sandboxId": "sbx1",
-        "results": [],
-        "error": "SandboxLost",
-        "errorDetail": {"kind": "sandbox_lost"},
+        "results": [{"type": "text", "content": snapshot}],
+        "error": None,
+        "errorDetail": None,
         "session": {"status": "new", "generation": 1, "stateReset": False, "reason": None},
     }
-    assert complaints(answer(200, body)) == ["a run was cut off, and nobody had done anything to its sandbox"]
+    return usual | changes
+
+
+LOST = ran(results=[], error="SandboxLost", errorDetail={"kind": "sandbox_lost", "retryable": True})
+GOES_ON = {"executionId": "run-1", "state": "running", "statusUrl": "/status"}
+REPLAYED = {"Idempotency-Replayed": "true"}
+
+
+def in_turn(*handlers: Handler) -> Handler:
+    """Returns a service that answers each request as the next of these, and those after as the last."""
+    left = [*handlers]
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        handler = left.pop(0) if len(left) > 1 else left[0]
+        return handler(request)
+
+    return handle
+
+
+def looked_at(**result: Any) -> Handler:
+    """Returns a service that tells of a run that has ended."""
+    return answer(200, {"state": "ended", "result": ran(**result)})
+
+
+def test_a_run_that_was_lost_needs_a_cause() -> None:
+    assert complaints(answer(200, LOST)) == ["a run was lost, and nobody had done anything to its sandbox"]
+
+
+def test_a_run_that_goes_on_is_looked_at_until_it_ends() -> None:
+    goes_on = answer(200, {"state": "running", "result": None})
+    assert complaints(in_turn(answer(202, GOES_ON), goes_on, looked_at())) == []
+
+
+@pytest.mark.parametrize(
+    ("then", "what"),
+    [
+        ([answer(404, problem("execution-not-found"))], "was accepted, and no result was told"),
+        ([looked_at(run_id="run-2")], "another run's result"),
+        ([looked_at(), looked_at(sandboxId="sbx2")], "and then another one"),
+    ],
+)
+def test_a_run_that_goes_on_and_is_not_told_once_and_for_all_is_seen(then: list[Handler], what: str) -> None:
+    assert what in " ".join(complaints(in_turn(answer(202, GOES_ON), *then)))
+
+
+def test_a_request_that_was_cut_off_is_sent_again_under_its_key() -> None:
+    keys: list[str | None] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers.get("Idempotency-Key"))
+        return cut(request) if len(keys) == 1 else httpx.Response(200, json=ran())
+
+    assert complaints(note, manner=Manner("auto", "if cut"), up=False) == []
+    assert keys == ["c1-1", "c1-1"]
+
+
+@pytest.mark.parametrize("repeat", ["after", "beside"])
+def test_a_repeated_request_must_be_the_first_ones(repeat: Repeat) -> None:
+    manner = Manner("auto", repeat)
+    assert complaints(in_turn(answer(200, ran()), answer(200, ran(), **REPLAYED)), manner=manner) == []
+    assert complaints(in_turn(answer(200, ran()), answer(200, ran("run-2"))), manner=manner) != []
 
 
 # ── Sandboxes ───────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,391 @@
+"""`SandboxProvider`: runs, in memory, and in real kernels through the runner on the local sandbox server."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import pairwise
+from typing import TypeVar
+from urllib.error import HTTPError
+
+import pytest
+
+from sandkeeper.model import Display, EndReason, Raised, RunEnd, RunOutcome, SandboxRef, Stream
+from sandkeeper.outputs import CHART
+from sandkeeper.ports import RunUnknown, SandboxProvider
+from sandkeeper.runs import Accepted, Cancelled, Ended, RunEvent, Started
+from tests.contract.sandboxes import (
+    FIVE_MINUTES,
+    GOES_ON,
+    NO_TIME,
+    TEN_SECONDS,
+    InMemory,
+    OnTheLocalServer,
+    Pause,
+    asked,
+    create,
+    followed,
+    order,
+    outcome_of,
+    printed,
+    ran,
+)
+from tests.sandbox_server import Server
+
+T = TypeVar("T")
+
+
+def only(values: Sequence[T]) -> T:
+    """Returns the one value that there is."""
+    (value,) = values
+    return value
+
+
+def started(events: list[RunEvent]) -> Started:
+    """Returns what is told of a run when its code begins."""
+    return only([event.what for event in events if isinstance(event.what, Started)])
+
+
+class RunContract:
+    """The cases; a subclass gives `provider`, `pause`, and `live`: a sandbox that tests may share."""
+
+    def test_code_runs_to_its_end(self, provider: SandboxProvider, live: SandboxRef) -> None:
+        outcome = ran(provider, live, "print('hello')")
+
+        assert outcome.end is RunEnd.FINISHED
+        assert "hello" in printed(outcome)
+
+    def test_a_run_is_told_from_its_order_to_its_end_in_events_that_are_numbered(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order("print('größe')")
+
+        events = asked(provider, live, wanted)
+
+        assert [event.number for event in events] == [1, 2, 3, 4]
+        assert events[0].what == Accepted(wanted.code, wanted.context)
+        assert events[1].what == Started()
+        assert isinstance(events[2].what, Stream)
+        assert events[3].what == Ended(RunEnd.FINISHED)
+        assert [event.at for event in events] == sorted(event.at for event in events)
+
+    def test_one_id_is_run_once_however_often_it_is_asked_for(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order("print('once')")
+
+        told = [asked(provider, live, wanted) for _ in range(3)]
+
+        assert told[0] == told[1] == told[2]
+
+    def test_one_id_is_run_once_also_when_many_ask_for_it_at_once(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order(GOES_ON)
+        with ThreadPoolExecutor(8) as threads:
+            told = [*threads.map(lambda _: asked(provider, live, wanted, wait=NO_TIME), range(8))]
+
+        provider.cancel(live, wanted.run_id)
+
+        events = followed(provider, live, wanted.run_id)
+        assert all(found == events[: len(found)] for found in told)
+        assert len([event for event in events if isinstance(event.what, Started)]) == 1
+
+    # ── Listened to, or not ─────────────────────────────────────────────────────────────────────────
+
+    def test_a_run_goes_on_when_its_call_has_no_more_time(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order(GOES_ON)
+
+        heard = asked(provider, live, wanted, wait=timedelta(seconds=1))
+        assert [type(event.what) for event in heard[:2]] == [Accepted, Started]
+        assert not isinstance(heard[-1].what, Ended)
+        provider.cancel(live, wanted.run_id)
+
+        rest = followed(provider, live, wanted.run_id, after=heard[-1].number)
+        assert outcome_of([*heard, *rest]).end is RunEnd.CANCELLED
+
+    def test_a_run_is_followed_from_any_of_its_numbers_on(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order("print('hello')")
+        events = asked(provider, live, wanted)
+
+        for number in range(len(events) + 2):
+            assert followed(provider, live, wanted.run_id, after=number) == events[number:]
+
+    def test_a_run_that_goes_on_is_told_as_far_as_it_has_come(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order(GOES_ON)
+        heard = asked(provider, live, wanted, wait=timedelta(seconds=1))
+
+        assert followed(provider, live, wanted.run_id, wait=NO_TIME)[: len(heard)] == heard
+        assert asked(provider, live, wanted, wait=NO_TIME)[: len(heard)] == heard
+        assert followed(provider, live, wanted.run_id, after=99, wait=NO_TIME) == []
+        provider.cancel(live)
+
+    def test_what_was_never_asked_for_is_not_known(self, provider: SandboxProvider, live: SandboxRef) -> None:
+        ran(provider, live, "1")
+
+        with pytest.raises(RunUnknown):
+            followed(provider, live, "run-1")
+        with pytest.raises(RunUnknown):
+            provider.cancel(live, "run-1")
+
+    def test_a_run_is_not_known_in_another_sandbox(self, provider: SandboxProvider, live: SandboxRef) -> None:
+        wanted = order("1")
+        asked(provider, live, wanted)
+        other = create(provider)
+
+        with pytest.raises(RunUnknown):
+            followed(provider, other, wanted.run_id)
+        provider.kill(other.sandbox_id)
+
+    def test_an_end_is_told_after_a_pause_too(
+        self, provider: SandboxProvider, live: SandboxRef, pause: Pause
+    ) -> None:
+        wanted = order("print('hello')")
+        events = asked(provider, live, wanted)
+        pause(live)
+
+        again = provider.connect(live.sandbox_id, FIVE_MINUTES, within=TEN_SECONDS)
+
+        assert followed(provider, again, wanted.run_id) == events
+        assert asked(provider, again, wanted) == events
+
+    # ── Stopped, restarted ──────────────────────────────────────────────────────────────────────────
+
+    @pytest.mark.parametrize("is_named", [True, False])
+    def test_a_run_that_is_cancelled_has_ended(
+        self, provider: SandboxProvider, live: SandboxRef, is_named: bool
+    ) -> None:
+        wanted = order(GOES_ON)
+        asked(provider, live, wanted, wait=timedelta(seconds=1))
+
+        cancelled = provider.cancel(live, wanted.run_id if is_named else None)
+
+        assert cancelled == Cancelled(found=True, ended=True)
+        events = followed(provider, live, wanted.run_id, wait=NO_TIME)
+        assert outcome_of(events).end is RunEnd.CANCELLED
+
+    def test_what_has_ended_is_not_cancelled_any_more(self, provider: SandboxProvider, live: SandboxRef) -> None:
+        wanted = order("print('hello')")
+        events = asked(provider, live, wanted)
+
+        for run_id in (wanted.run_id, None):
+            assert provider.cancel(live, run_id) == Cancelled(found=False, ended=True)
+
+        assert followed(provider, live, wanted.run_id) == events
+
+    def test_a_sandbox_in_which_nothing_has_run_may_be_prepared_restarted_and_told_to_stop(
+        self, provider: SandboxProvider
+    ) -> None:
+        for use in (provider.prepare, provider.restart_kernel, provider.cancel):
+            fresh = create(provider)
+            use(fresh)
+            provider.prepare(fresh)
+
+            assert ran(provider, fresh, "print('hello')").end is RunEnd.FINISHED
+            provider.kill(fresh.sandbox_id)
+
+    def test_a_restart_is_told_by_the_run_that_comes_next_and_by_no_other(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        ran(provider, live, "print('hello')")
+
+        for _ in range(2):
+            provider.restart_kernel(live)
+
+        told = [started(asked(provider, live, order("print('hello')"))) for _ in range(2)]
+        assert told == [Started(EndReason.RESTARTED), Started()]
+
+    def test_a_restart_ends_what_is_running_and_is_told_by_the_next_run(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order(GOES_ON)
+        asked(provider, live, wanted, wait=timedelta(seconds=1))
+
+        provider.restart_kernel(live)
+
+        assert outcome_of(followed(provider, live, wanted.run_id)).end is RunEnd.KERNEL_DIED
+        told = [started(asked(provider, live, order("print('hello')"))) for _ in range(2)]
+        assert told == [Started(EndReason.RESTARTED), Started()]
+
+
+class TestInMemory(InMemory, RunContract):
+    pass
+
+
+class TestOnTheLocalServer(OnTheLocalServer, RunContract):
+    """With real kernels: what the adapter and the runner make of them, too."""
+
+    def test_variables_survive_from_run_to_run(self, provider: SandboxProvider, live: SandboxRef) -> None:
+        ran(provider, live, "x = 41")
+
+        assert ran(provider, live, "x + 1").outputs == [Display({"text/plain": "42"}, is_main_result=True)]
+
+    def test_the_streams_keep_their_order_and_their_names(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        outcome = ran(provider, live, "import sys\nprint('out')\nprint('err', file=sys.stderr)")
+
+        assert {output.name: output.text for output in outcome.outputs if isinstance(output, Stream)} == {
+            "stdout": "out\n",
+            "stderr": "err\n",
+        }
+
+    def test_what_was_raised_is_an_output_of_a_finished_run(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        outcome = ran(provider, live, "print('before')\n1 / 0")
+
+        assert outcome.end is RunEnd.FINISHED
+        assert Stream("stdout", "before\n") in outcome.outputs
+        raised = only([output for output in outcome.outputs if isinstance(output, Raised)])
+        assert (raised.name, raised.value) == ("ZeroDivisionError", "division by zero")
+
+    def test_a_plot_is_an_image_and_a_chart(self, provider: SandboxProvider, live: SandboxRef) -> None:
+        code = "import matplotlib.pyplot as plt\nplt.bar(['a', 'b'], [1, 2])\nplt.title('t')\nplt.show()"
+
+        outcome = ran(provider, live, code, limit=timedelta(seconds=30))
+
+        shown = only(
+            [output for output in outcome.outputs if isinstance(output, Display) and "image/png" in output.data]
+        )
+        assert shown.data[CHART]["type"] == "bar"
+
+    def test_code_that_was_asked_for_thrice_has_had_its_effect_once(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order("print('once', file=open('effects', 'a'))")
+
+        for _ in range(3):
+            asked(provider, live, wanted)
+
+        assert printed(ran(provider, live, "print(open('effects').read())")) == "once\n\n"
+
+    def test_runs_take_turns_in_the_order_in_which_they_were_asked_for(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        orders = [order(f"import time\ntime.sleep(0.2)\nprint({number})") for number in range(3)]
+        for wanted in orders:
+            asked(provider, live, wanted, wait=NO_TIME)
+
+        told = [followed(provider, live, wanted.run_id) for wanted in orders]
+
+        assert [printed(outcome_of(events)) for events in told] == ["0\n", "1\n", "2\n"]
+        for before, after in pairwise(told):
+            begun = only([event.at for event in after if isinstance(event.what, Started)])
+            assert begun >= before[-1].at
+
+    # ── Limits ──────────────────────────────────────────────────────────────────────────────────────
+
+    def test_the_limit_of_a_run_is_its_own_time_not_a_multiple(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        """The SDK's transport once ended runs at twice their limit. The program itself tells how long it had."""
+        ran(provider, live, "import time")
+        code = "begun = time.time()\ntry:\n    time.sleep(60)\nfinally:\n    had_s = time.time() - begun"
+
+        outcome = ran(provider, live, code, limit=timedelta(seconds=4))
+
+        assert outcome.end is RunEnd.TIMEOUT
+        assert ran(provider, live, "print(2 < had_s < 7)").outputs == [Stream("stdout", "True\n")]
+
+    def test_at_its_limit_a_run_gives_what_there_was_and_variables_stay(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        outcome = ran(provider, live, f"kept = 1\n{GOES_ON}", limit=timedelta(seconds=1))
+
+        assert outcome.end is RunEnd.TIMEOUT
+        assert outcome.outputs[0] == Stream("stdout", "half\n")
+        assert ran(provider, live, "print(kept)").outputs == [Stream("stdout", "1\n")]
+
+    def test_a_run_ends_at_its_limit_also_when_nobody_listens(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order(GOES_ON, limit=timedelta(seconds=1))
+        asked(provider, live, wanted, wait=NO_TIME)
+
+        assert outcome_of(followed(provider, live, wanted.run_id)).end is RunEnd.TIMEOUT
+
+    def test_a_run_that_puts_out_more_than_it_may_is_ended_and_variables_stay(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order(f"kept = 2\nprint('x' * 5000)\n{GOES_ON}", output_bytes=1000)
+
+        outcome = outcome_of(asked(provider, live, wanted))
+
+        assert outcome.end is RunEnd.OUTPUT_LIMIT
+        assert printed(outcome) == "x" * 1000
+        assert printed(ran(provider, live, "print(kept)")) == "2\n"
+
+    # ── Stopped, restarted, dead: what stays ────────────────────────────────────────────────────────
+
+    def test_a_cancelled_run_gives_what_there_was_and_variables_stay(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        wanted = order(f"z = 1\n{GOES_ON}")
+        events = provider.run(live, wanted, wait=TEN_SECONDS)
+        heard = [next(events) for _ in range(3)]
+        assert heard[-1].what == Stream("stdout", "half\n")
+
+        provider.cancel(live, wanted.run_id)
+
+        outcome = outcome_of([*heard, *events])
+        assert outcome.end is RunEnd.CANCELLED
+        assert [output.name for output in outcome.outputs[1:] if isinstance(output, Raised)] == [
+            "KeyboardInterrupt"
+        ]
+        assert printed(ran(provider, live, "print(z)")) == "1\n"
+
+    def test_a_run_that_waits_for_its_turn_is_cancelled_before_it_begins(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        orders = [order(GOES_ON), order("open('never', 'w')")]
+        for wanted in orders:
+            asked(provider, live, wanted, wait=NO_TIME)
+
+        assert provider.cancel(live, orders[1].run_id) == Cancelled(found=True, ended=True)
+        provider.cancel(live, orders[0].run_id)
+
+        events = followed(provider, live, orders[1].run_id)
+        assert [type(event.what) for event in events] == [Accepted, Ended]
+        assert outcome_of(events) == RunOutcome([], RunEnd.CANCELLED)
+        assert printed(ran(provider, live, "import os; print(os.path.exists('never'))")) == "False\n"
+
+    def test_a_restart_loses_variables_and_keeps_files(self, provider: SandboxProvider, live: SandboxRef) -> None:
+        ran(provider, live, "w = 1; open('kept', 'w').write('x')")
+
+        provider.restart_kernel(live)
+
+        assert printed(ran(provider, live, "print('w' in globals(), open('kept').read())")) == "False x\n"
+
+    def test_a_kernel_that_dies_ends_the_run_and_the_next_one_is_told(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        outcome = ran(provider, live, "import os, time; print('half'); time.sleep(1); os._exit(1)")
+
+        assert (outcome.outputs, outcome.end) == ([Stream("stdout", "half\n")], RunEnd.KERNEL_DIED)
+        told = [started(asked(provider, live, order("1"))) for _ in range(2)]
+        assert told == [Started(EndReason.KERNEL_DIED), Started()]
+
+    # ── Who may ─────────────────────────────────────────────────────────────────────────────────────
+
+    @pytest.mark.parametrize(("token", "status"), [(None, 403), ("guessed", 403), ("right", 401)])
+    def test_nobody_else_reaches_a_sandboxs_runner(
+        self, provider: SandboxProvider, live: SandboxRef, sandboxes: Server, token: str | None, status: int
+    ) -> None:
+        """Neither without E2B's token for the sandbox's traffic, nor with that alone: code has no other's token."""
+        ran(provider, live, "1")
+        headers = {"E2b-Sandbox-Id": live.sandbox_id, "E2b-Sandbox-Port": "49990"}
+        if token is not None:
+            told = live.traffic_token or "" if token == "right" else token
+            headers["E2B-Traffic-Access-Token"] = told
+
+        with pytest.raises(HTTPError) as refused:
+            sandboxes.call("POST", "/cancel", **headers)
+
+        with refused.value as reply:
+            assert reply.code == status
