@@ -59,6 +59,12 @@ class Judge:
     _completed: dict[ChatKey, list[Completed]] = field(default_factory=dict)
     _closed: dict[ChatKey, int] = field(default_factory=dict)
     """When a caller last closed the chat's session."""
+    _opened: dict[str, Process | None] = field(default_factory=dict)
+    """Who has let a run be known before it ended."""
+    _asked: set[tuple[Process | None, str]] = field(default_factory=set)
+    """Who wants to know of which run."""
+    _left_behind: set[str] = field(default_factory=set)
+    """Ids of runs that their calls have left to whoever asks."""
     _pointed: set[str] = field(default_factory=set)
     """Claims from which the way to their chats is known."""
     _given_back: set[str] = field(default_factory=set)
@@ -89,10 +95,17 @@ class Judge:
                     self._closed[args[0]] = event
             case "claim" | "begin" if isinstance(outcome, Granted) and outcome.session.run_id is not None:
                 self.latest[outcome.session.key] = outcome.session.run_id
+                self.asks(current(), outcome.session.run_id)
                 self._expires[outcome.session.key] = outcome.session.expires_at
             case "begin_expire" if isinstance(outcome, Granted):
                 if self._expires.get(args[0], self.now()) > self.now() + SKEW and args[0] not in self.rewritten:
                     self.complaints.append(f"{args[0].chat_id} expired before its time")
+            case "reserve":
+                self.asks(current(), outcome.execution_id)
+            case "leave" if outcome:
+                self._left_behind.add(args[0].run_id)
+            case "open" if outcome:
+                self._opened[args[0].execution_id] = current()
             case "point":
                 self._pointed.add(args[0].claim_id)
             case "finish" if outcome:
@@ -108,9 +121,17 @@ class Judge:
             sandbox_id=sandbox_id,
             kernel=run.kernel if run else None,
             accepted=run.accepted if run else event,
-            untold=session.untold is not None,
+            untold=session.untold is not None or not self._is_heard(run_id),
         )
         self._completed.setdefault(session.key, []).append(completed)
+
+    def _is_heard(self, run_id: str) -> bool:
+        """Returns whether whoever gives the session back has somebody to tell of the run, or its call has told."""
+        return run_id in self._left_behind or (current(), run_id) in self._asked
+
+    def asks(self, process: Process | None, run_id: str) -> None:
+        """Hears of who wants to know what comes of a run."""
+        self._asked.add((process, run_id))
 
     def _records(self, execution: Execution) -> None:
         """Hears of an end that was written down."""
@@ -168,7 +189,9 @@ class Judge:
             self.left[execution.execution_id] = execution.key
         run = self.kernels.known.get((execution.context.sandbox_id, execution.execution_id))
         if run is None:
-            if not process.failed and not reply.is_repeated:
+            # A call that goes on for one before it cannot know whether that had tried.
+            is_own = not reply.is_repeated and self._opened.get(execution.execution_id, process) is process
+            if is_own and not process.failed:
                 self.complaints.append(f"{execution.execution_id} is {execution.end}, and was never tried")
             return
         for wrong in self._wrong(run, execution):
@@ -176,11 +199,13 @@ class Judge:
 
     def tells(self, execution: Execution) -> None:
         """Holds what anybody is told of a run against what has been."""
+        run_id, numbers = execution.execution_id, [event.number for event in execution.events]
+        if numbers != sorted({*numbers}):
+            self.complaints.append(f"{run_id} is told in the events {numbers}")
         if execution.end is None:
             return
-        run_id = execution.execution_id
         known = self.recorded.get(run_id)
-        if known is not None and known.end is not execution.end:
+        if known is not None and run_id not in self._given_back and known.end is not execution.end:
             self.complaints.append(f"{run_id} is told as {execution.end}, and recorded as {known.end}")
         made_up = execution.events[-1].number == LAST_NUMBER
         if not made_up and [*execution.events] not in [run.events for run in self.kernels.of(run_id)]:

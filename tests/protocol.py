@@ -177,6 +177,7 @@ class Stage:
     ) -> Process:
         process = Process()
         asked = run_id or self.judge.latest.get(chat, "none")
+        self.judge.asks(process, asked)
         executions = self._execute(process, skew).executions
 
         def work() -> Execution:

@@ -120,7 +120,7 @@ class InMemory:
         if row is None:
             return
         if how == "old":
-            self.store.begin(replace(row, pauses_at=None, last_used_at=row.expires_at), seen=row)
+            self.store.begin(replace(row, pauses_at=None, created_at=row.expires_at), seen=row)
             return
         sandbox_id = row.sandbox.sandbox_id if row.sandbox and how == "garbage" else None
         broken = replace(
@@ -278,42 +278,49 @@ def prove(make_rows: Callable[[], Any], examples: int) -> None:
     )
 
 
-Start = Literal["nothing", "live", "lost", "expired"]
-DUELLISTS = ("run", "send", "repeat", "ask", "close", "restart", "clean up", "clean up everything")
+Start = Literal["nothing", "live", "lost", "expired", "restarted", "running"]
+OVERTAKEN = ("run", "send", "repeat", "follow", "close", "restart", "clean up", "clean up everything")
+OVERTAKERS = ("run", "close", "restart", "clean up everything")
+MORTALS = ("run", "run what kills the kernel", "send", "repeat", "follow", "cancel", "close", "restart")
+FINDERS = ("run", "repeat", "look", "ask", "clean up everything")
 
 
 def started(start: Start) -> Stage:
     """Returns a stage on which the first chat's session is so."""
-    stage = Stage(InMemory())
+    stage, chat = Stage(InMemory()), CHATS[0]
     if start == "nothing":
         return stage
     with stage_time(stage):
-        stage.finish(stage.call(CHATS[0]))
+        stage.finish(stage.call(chat))
+        if start == "restarted":
+            stage.finish(stage.restart(chat, NO_TIME))
+        if start == "running":
+            stage.finish(stage.call(chat, NO_TIME, LONG, mode="async"))
     if start == "lost":
-        stage.lose(CHATS[0])
+        stage.lose(chat)
     if start == "expired":
         stage.time_passes(timedelta(seconds=1900))
     return stage
 
 
 def calls_of(start: Start, deed: str) -> int:
-    """Returns how many calls the deed takes when nobody disturbs it."""
+    """Returns how many calls the deed takes when nobody disturbs it, or until it has to wait for others."""
     stage = started(start)
     with stage_time(stage):
         process = DEEDS[deed](stage, CHATS[0], NO_TIME)
         calls = 0
-        while not process.ended:
+        while not process.ended and not process.sleeps:
             process.go_on()
             calls += 1
     return calls
 
 
 @pytest.mark.parametrize("start", get_args(Start))
-@pytest.mark.parametrize("first", DUELLISTS)
+@pytest.mark.parametrize("first", OVERTAKEN)
 def test_whoever_is_overtaken_anywhere_does_no_harm(start: Start, first: str) -> None:
     """One stands still before one of its calls; others begin, the second of them stops too; then all go on."""
     holds = ("running", "kill", None)
-    for calls, gap, second, hold in product(range(calls_of(start, first)), (0, 17), DUELLISTS, holds):
+    for calls, gap, second, hold in product(range(calls_of(start, first) + 1), (0, 17), OVERTAKERS, holds):
         stage = started(start)
         with stage_time(stage):
             overtaken = DEEDS[first](stage, CHATS[0], NO_TIME)
@@ -327,6 +334,23 @@ def test_whoever_is_overtaken_anywhere_does_no_harm(start: Start, first: str) ->
             for process in (overtaken, *others):
                 stage.finish(process)
             assert not stage.come_to_rest(), (start, first, calls, gap, second, hold, stage.judge.complaints)
+
+
+@pytest.mark.parametrize("start", get_args(Start))
+@pytest.mark.parametrize("first", MORTALS)
+def test_wherever_somebody_dies_the_next_finds_out_and_tells(start: Start, first: str) -> None:
+    """One dies before one of its calls; when it is taken for dead, or its sandbox is paused too, others come."""
+    for calls, gap, second in product(range(calls_of(start, first) + 1), (50, 400), FINDERS):
+        stage = started(start)
+        with stage_time(stage):
+            mortal = DEEDS[first](stage, CHATS[0], NO_TIME)
+            for _ in range(calls):
+                mortal.go_on()
+            mortal.kill()
+            stage.time_passes(timedelta(seconds=gap))
+            for process in (DEEDS[second](stage, CHATS[0], NO_TIME), stage.call(CHATS[0])):
+                stage.finish(process)
+            assert not stage.come_to_rest(), (start, first, calls, gap, second, stage.judge.complaints)
 
 
 def test_the_protocol_keeps_its_promise_in_memory() -> None:

@@ -160,7 +160,7 @@ SCENARIOS = (
     Scenario("ending all sessions by force", "cleanup-all", 180, CLAIM_S, a_call),
     # Runs that go on when their callers have been answered, or have not.
     Scenario("beginning a run", "execute-async", 10, ATTENDED_S, a_call),
-    Scenario("beginning a run after a loss", "execute-async", 10, ATTENDED_S, a_loss),
+    Scenario("beginning a run after a loss", "execute-async", 10, ATTENDED_S, a_loss, since="store.activate#1"),
     Scenario("a call after a left run", "execute", 20, ATTENDED_S, a_left_run, is_asked_for=True),
     Scenario("asking for a left run", "status", 20, 0, a_left_run, is_asked_for=True),
     Scenario("asking for a paused run", "status", 360, 0, a_left_run_and_a_pause, is_asked_for=True),
@@ -193,6 +193,7 @@ SCENARIOS = (
         ATTENDED_S,
         a_death_before_the_run,
         is_asked_for=True,
+        since="store.claim#1",
     ),
     Scenario("repeating what ran", "execute-once", REPEATED_S, 0, a_death_after_the_run, is_asked_for=True),
     Scenario(
@@ -202,5 +203,6 @@ SCENARIOS = (
         ATTENDED_S,
         a_death_after_the_run_and_a_loss,
         is_asked_for=True,
+        since="store.claim#1",
     ),
 )

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import httpx
 
 import sandkeeper.wiring
+from sandkeeper.adapters.dynamodb import items
 from sandkeeper.adapters.memory import MemoryJournal
 from sandkeeper.adapters.runner.package import start_command
 from sandkeeper.http.execute_schemas import AcceptedReply, ExecuteReply, ExecutionReply
@@ -32,6 +33,8 @@ from sandkeeper.wiring import ApiWiring, CleanupWiring, IngestWiring
 
 RUN_LIMIT = timedelta(minutes=1)
 SETTLED_S = 0.02
+SHARDS = 2
+"""Of the index of live rows: enough for some to be read side by side. Each of them makes every tick dearer."""
 NO_IO = {"shards"}
 LISTED = {"store", "sandboxes"}
 """Ports whose calls do their I/O while their results are gone through."""
@@ -212,6 +215,7 @@ def main() -> None:
     # What is slow about a wiring is done once: imports, and clients of AWS, which connect when they are first used.
     vars(sandkeeper.wiring)["_client"] = cache(sandkeeper.wiring._client)
     _ = ApiWiring().execute, CleanupWiring().cleanup, start_command()
+    vars(items)["SHARDS"] = SHARDS
     gc.freeze()
     mortal = "--mortal" in sys.argv
     for line in sys.stdin:
