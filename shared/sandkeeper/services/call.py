@@ -338,6 +338,8 @@ class Call:
         use = self.use
         self._quietly("sandbox.extend_failed", use.sessions.shorten, self.session)
         recording = use.beside.submit(self._quietly, "run.not_recorded", use.runs.finish, execution)
+        if self.opened is not None:  # somebody may come back for it, and must find it once the lease is gone
+            recording.result()
         expires_in = self._release()
         recording.result()
         self.watch.lap("release")
