@@ -189,6 +189,11 @@ class Lifetimes:
     tombstone: timedelta = timedelta(days=30)
     """How long a closed session is remembered, so that its next caller learns of the loss."""
 
+    @property
+    def claim_life(self) -> timedelta:
+        """For so long others may go on with a dead creator's claim; after that they begin a generation anew."""
+        return 2 * self.claim_window
+
     def sandbox_lifetime(self, run_limit: timedelta) -> timedelta:
         """Returns for how long E2B is to leave a sandbox running whose next run has this limit."""
         if self.idle_pause:

@@ -13,7 +13,7 @@ from sandkeeper.runs import Execution
 from sandkeeper.services.execute import Mode, Once
 from tests.world import CHAT, CallerDied, Patience, World, told
 
-MINUTE = timedelta(minutes=1)
+TAKEN_FOR_DEAD = timedelta(seconds=45)
 ONCE = Once("key-1", "digest-1")
 
 
@@ -215,7 +215,7 @@ def test_wherever_the_first_caller_of_a_chat_died_its_code_runs_once(
     world: World, ran: list[str], stage: tuple[str, str, str]
 ) -> None:
     die(world, *stage)
-    world.clock.advance(MINUTE)
+    world.clock.advance(TAKEN_FOR_DEAD)
 
     again = world.run("x", once=ONCE)
 
@@ -232,7 +232,7 @@ def test_wherever_a_caller_died_its_code_runs_once(
 ) -> None:
     world.run("warm")
     die(world, *stage)
-    world.clock.advance(MINUTE)
+    world.clock.advance(TAKEN_FOR_DEAD)
 
     again = world.run("x", once=ONCE)
 
@@ -268,7 +268,7 @@ def test_where_the_sandbox_is_gone_by_then_nothing_is_run_again_that_may_have_ru
 ) -> None:
     world.run("warm")
     die(world, *stage)
-    world.clock.advance(MINUTE)
+    world.clock.advance(TAKEN_FOR_DEAD)
     world.lose_sandbox()
 
     again = world.run("x", once=ONCE)
@@ -288,7 +288,7 @@ def test_a_run_that_was_opened_in_a_sandbox_that_is_gone_is_lost_and_not_run_aga
 ) -> None:
     world.run("warm")
     die(world, "after", "runs", "open")
-    world.clock.advance(MINUTE)
+    world.clock.advance(TAKEN_FOR_DEAD)
     world.lose_sandbox()
 
     again, thrice = world.run("x", once=ONCE), world.run("x", once=ONCE)
@@ -301,7 +301,7 @@ def test_a_run_that_was_opened_in_a_sandbox_that_is_gone_is_lost_and_not_run_aga
 def test_one_that_was_not_opened_is_run_in_the_sandbox_that_took_the_place(world: World, ran: list[str]) -> None:
     world.run("warm")
     die(world, "after", "store", "claim")
-    world.clock.advance(MINUTE)
+    world.clock.advance(TAKEN_FOR_DEAD)
     world.lose_sandbox()
 
     again = world.run("x", once=ONCE)

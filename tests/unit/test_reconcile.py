@@ -16,6 +16,8 @@ from tests.world import CHAT, START, World, told
 
 MILLISECOND = timedelta(milliseconds=1)
 TWO_WINDOWS = timedelta(seconds=60)
+GROWN = timedelta(seconds=103)
+"""No call that could note a sandbox of this age is alive."""
 DOWN = SandboxUnavailable("down")
 OURS = {"app": "sandkeeper", "stack": "test"}
 
@@ -68,7 +70,7 @@ def test_a_sandbox_that_its_chats_row_does_not_lead_to_is_killed(world: World, r
     world.store.point(creating())
     if row is not None:
         world.store.begin(row, seen=None)
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
 
     report = tick(world)
 
@@ -80,7 +82,7 @@ def test_a_sandbox_that_its_chats_row_does_not_lead_to_is_killed(world: World, r
 @pytest.mark.parametrize("claim", ["claim-1", ""], ids=["claim points nowhere", "no claim"])
 def test_a_sandbox_that_leads_to_no_chat_is_killed(world: World, claim: str) -> None:
     make(world, claim)
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
 
     assert tick(world).orphans == 1
     assert world.sandboxes.alive == {}
@@ -88,7 +90,7 @@ def test_a_sandbox_that_leads_to_no_chat_is_killed(world: World, claim: str) -> 
 
 def test_a_paused_orphan_is_killed_too(world: World) -> None:
     world.sandboxes.paused.add(make(world))
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
 
     assert tick(world).orphans == 1
     assert world.sandboxes.alive == {}
@@ -96,7 +98,7 @@ def test_a_paused_orphan_is_killed_too(world: World) -> None:
 
 def test_a_sandbox_that_somebody_may_be_about_to_note_is_left_alone(world: World) -> None:
     make(world)
-    world.clock.advance(TWO_WINDOWS - MILLISECOND)
+    world.clock.advance(GROWN - MILLISECOND)
     assert tick(world).orphans == 0
 
     world.clock.advance(MILLISECOND)
@@ -129,7 +131,7 @@ def test_what_calls_have_made_and_use_is_left_alone(world: World) -> None:
     world.run()
     world.lose_sandbox()
     world.run()
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
 
     report = tick(world)
 
@@ -154,10 +156,25 @@ def test_what_a_creator_made_that_died_before_it_could_note_it_stays_for_who_tak
     world.taps["store"].fail("activate", StoreUnavailable("throttled"))
     with pytest.raises(StoreUnavailable):
         world.run()
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(TWO_WINDOWS - MILLISECOND)
 
     assert tick(world).orphans == 0
     assert world.run().execution.context.sandbox_id == "sbx1"
+
+
+def test_nobody_takes_over_what_reconciling_may_be_about_to_kill(world: World) -> None:
+    """A tick had found no claim that leads to the sandbox; a caller then took the claim over, and got that sandbox."""
+    world.taps["store"].fail("activate", StoreUnavailable("throttled"))
+    with pytest.raises(StoreUnavailable):
+        world.run()
+    world.clock.advance(TWO_WINDOWS)
+
+    assert told(world.run()) == ("new", 2, None)
+    assert list(world.sandboxes.alive) == ["sbx1", "sbx2"]
+
+    world.clock.advance(GROWN)
+    assert tick(world).orphans == 1
+    assert list(world.sandboxes.alive) == ["sbx2"]
 
 
 def test_what_a_creator_made_whose_session_then_expired_is_killed(world: World) -> None:
@@ -214,10 +231,10 @@ def test_what_lies_behind_the_first_ticks_is_found_too(world: World) -> None:
     for _ in range(5):
         make(world)
         world.store.point(idle())
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
     lost = make(world, "lost")
     world.store.begin(idle(sandbox=None), seen=None)
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
 
     assert [tick(world).orphans for _ in range(2)] == [0, 1]
     assert world.sandboxes.killed == [lost]
@@ -249,7 +266,7 @@ def test_a_full_page_is_looked_up_in_one_request(world: World) -> None:
 
     for number in range(reconcile.PAGE + 1):
         make(world, f"claim-{number}")
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
     world.taps["store"].instead["claimants"] = claimants
     world.taps["sandboxes"].instead["kill"] = lambda _: None
 
@@ -263,7 +280,7 @@ def test_a_full_page_is_looked_up_in_one_request(world: World) -> None:
 def test_a_sandbox_that_cannot_be_killed_holds_up_no_other_and_is_tried_again(world: World) -> None:
     for _ in range(3):
         make(world)
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
     world.taps["sandboxes"].fail("kill", RuntimeError("boom"))
 
     first, second = tick(world), tick(world)
@@ -284,7 +301,7 @@ def test_a_sweep_that_fails_is_told_and_what_has_expired_is_ended_all_the_same(
     world.run()
     world.clock.advance(timedelta(minutes=31))
     make(world)
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
     port, method = call.split(".")
     world.taps[port].fail(method, error)
 
@@ -340,7 +357,7 @@ def test_two_failures_in_a_row_are_told_and_no_more(world: World) -> None:
 def test_how_many_there_are_is_noted_once_a_sweep_has_ended(world: World) -> None:
     make(world)
     world.run(key=CHAT)
-    world.clock.advance(TWO_WINDOWS)
+    world.clock.advance(GROWN)
 
     tick(world)
 

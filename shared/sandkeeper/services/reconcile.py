@@ -7,12 +7,14 @@ cost does not grow with what is live. A sandbox carries the claim id that it was
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
 from sandkeeper.errors import CapacityExhausted
 from sandkeeper.model import Session, SessionState
 from sandkeeper.ports import Journal, Listed, SandboxPage, Sweep, SweepStore
 from sandkeeper.services import marks
+from sandkeeper.services.budget import CALL_BUDGET_S
 from sandkeeper.services.ending import Ending
 
 PAGE = 100
@@ -79,7 +81,9 @@ class Reconcile:
 
     def _orphans(self, sandboxes: Sequence[Listed]) -> Sequence[Listed]:
         """Returns those that no row points to, and that nobody can be about to write into one."""
-        youngest = self.ending.clock() - 2 * self.ending.lifetimes.claim_window
+        lifetimes = self.ending.lifetimes
+        last_call = timedelta(seconds=CALL_BUDGET_S) + lifetimes.lease_margin
+        youngest = self.ending.clock() - lifetimes.claim_life - last_call
         grown = [sandbox for sandbox in sandboxes if sandbox.started_at <= youngest]
         rows = self.ending.store.claimants([claim for sandbox in grown if (claim := _claim_of(sandbox))])
         return [sandbox for sandbox in grown if not _belongs(sandbox, rows.get(_claim_of(sandbox)))]

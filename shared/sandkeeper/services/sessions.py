@@ -155,9 +155,11 @@ class Sessions:
             predecessor_id=sandbox_to_kill(seen),
             end_reason=reason or _end_reason(seen, now),
         )
-        if seen is not None and seen.state is SessionState.CREATING:
+        if seen is not None and _may_be_taken_over(seen, now - self.lifetimes.claim_life):
             # Its creator died. The same claim id gives the very sandbox that it may have made.
-            session = replace(session, generation=seen.generation, claim_id=seen.claim_id)
+            session = replace(
+                session, generation=seen.generation, claim_id=seen.claim_id, created_at=seen.created_at
+            )
         outcome = self.store.begin(session, seen=seen)
         return outcome.session if isinstance(outcome, Granted) else None
 
@@ -273,6 +275,11 @@ class Sessions:
 
 def _is_held(seen: Session | None, now: datetime) -> bool:
     return seen is not None and (seen.is_claimed(now) or (seen.is_live(now) and seen.is_busy))
+
+
+def _may_be_taken_over(seen: Session, oldest: datetime) -> bool:
+    """Returns whether the claim goes on: older ones are left to reconciling, which may be killing what they made."""
+    return seen.state is SessionState.CREATING and seen.created_at > oldest
 
 
 def _busy_detail(key: ChatKey, seen: Session | None) -> str:
