@@ -221,6 +221,68 @@ class FileStatus(StrEnum):
     FAILED = "failed"
 
 
+class FileKind(StrEnum):
+    """What a file is by its content, whatever its name says."""
+
+    CSV = "csv"
+    """Delimited text: the delimiter may be any of the usual ones."""
+    EXCEL = "excel"
+    PARQUET = "parquet"
+    JSON = "json"
+    JSON_LINES = "json_lines"
+    TEXT = "text"
+    IMAGE = "image"
+    PDF = "pdf"
+    ZIP = "zip"
+    OTHER = "other"
+
+
+ColumnType = Literal["integer", "number", "boolean", "date", "datetime", "time", "text", "json", "empty"]
+"""`json`: lists or records; `empty`: no value in any row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table. `nulls` is how many rows have no value in it."""
+
+    name: str
+    type: ColumnType
+    nulls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table in a file: what a model has to know to write code for it.
+
+    `name` is a sheet's, None where the file is one table. `sample` is the first few rows; a cell is a JSON value,
+    long text cut. `row_count` is without the header.
+    """
+
+    name: str | None = None
+    columns: Sequence[Column]
+    row_count: int
+    sample: Sequence[Sequence[Any]] = ()
+
+    @property
+    def headers(self) -> Sequence[str]:
+        """The columns' names."""
+        return [column.name for column in self.columns]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReading:
+    """What reading a file's content gave. A file that holds no table has no `tables`.
+
+    `details` says what else there is to know, by kind: a CSV's `encoding` and `delimiter`, an image's `width` and
+    `height`, a PDF's `pages`, a zip's `entries`. All of it fits into one row.
+    """
+
+    size_bytes: int
+    kind: FileKind = FileKind.OTHER
+    tables: Sequence[Table] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
     """What is known of a chat's file. `size_bytes` is as declared, then as measured."""
@@ -234,17 +296,20 @@ class FileRecord:
     created_at: datetime
     status: FileStatus = FileStatus.PENDING
     reason: str | None = None
-    headers: Sequence[str] | None = None
-    row_count: int | None = None
+    kind: FileKind | None = None
+    """None until the content has been read."""
+    tables: Sequence[Table] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def headers(self) -> Sequence[str] | None:
+        """The first table's columns."""
+        return self.tables[0].headers if self.tables else None
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileReading:
-    """What reading a file's content gave. A file that is no table has no headers and no rows."""
-
-    size_bytes: int
-    headers: Sequence[str] | None = None
-    row_count: int | None = None
+    @property
+    def row_count(self) -> int | None:
+        """The first table's rows."""
+        return self.tables[0].row_count if self.tables else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,7 @@ def test_what_a_creator_made_that_died_before_it_could_note_it_stays_for_who_tak
 
 
 def test_nobody_takes_over_what_reconciling_may_be_about_to_kill(world: World) -> None:
-    """A tick had found no claim that leads to the sandbox; a caller then took the claim over, and got that sandbox."""
+    """A tick had found no claim that leads to the sandbox; then a caller took the claim over, and got it."""
     world.taps["store"].fail("activate", StoreUnavailable("throttled"))
     with pytest.raises(StoreUnavailable):
         world.run()

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from charset_normalizer import from_bytes
 
 from sandkeeper.errors import FileNotFound
-from sandkeeper.model import ChatKey, FileReading, FileRecord
+from sandkeeper.model import ChatKey, Column, FileKind, FileReading, FileRecord, Table
 from sandkeeper.ports import FileCatalog, FileContents, Journal, SessionStore
 
 SAMPLE_BYTES = 64 * 1024
@@ -70,7 +70,8 @@ def read_content(record: FileRecord, chunks: Iterable[bytes]) -> FileReading:
     counted = _Counted(chunks)
     if _is_table(record):
         headers, row_count = _read_table(iter(counted), record.name)
-        return FileReading(size_bytes=counted.size_bytes, headers=headers, row_count=row_count)
+        table = Table(columns=[Column(name=name, type="text", nulls=0) for name in headers], row_count=row_count)
+        return FileReading(size_bytes=counted.size_bytes, kind=FileKind.CSV, tables=[table])
     for _ in counted:
         pass
     return FileReading(size_bytes=counted.size_bytes)

@@ -278,7 +278,7 @@ def _is_held(seen: Session | None, now: datetime) -> bool:
 
 
 def _may_be_taken_over(seen: Session, oldest: datetime) -> bool:
-    """Returns whether the claim goes on: older ones are left to reconciling, which may be killing what they made."""
+    """Returns whether the claim goes on: what older ones have made, reconciling may be about to kill."""
     return seen.state is SessionState.CREATING and seen.created_at > oldest
 
 

@@ -39,11 +39,7 @@ class DynamoFileCatalog:
 
     def mark_ready(self, key: ChatKey, file_id: str, reading: FileReading) -> bool:
         """See `FileCatalog.mark_ready`."""
-        described = {
-            "headers": None if reading.headers is None else [*reading.headers],
-            "rowCount": reading.row_count,
-        }
-        known = {name: value for name, value in described.items() if value is not None}
+        known = items.reading_values(reading)
         update = "SET #status = :ready, sizeBytes = :size" + "".join(f", {name} = :{name}" for name in known)
         values = {
             ":ready": FileStatus.READY.value,

@@ -16,26 +16,32 @@ row reserves a path for one file. A chat id holds no `#`, so the last one parts 
 called. Times are epoch milliseconds; `ttl` alone is in seconds, as DynamoDB wants it.
 """
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from hashlib import sha256
 from typing import Annotated, Any, Self
 from zlib import crc32
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from sandkeeper.model import (
     ApiKey,
     ChatKey,
     EndReason,
+    FileKind,
+    FileReading,
     FileRecord,
     FileStatus,
     SandboxRef,
     Session,
     SessionState,
+    Table,
     utc_moment,
 )
 from sandkeeper.ports import Position
@@ -355,10 +361,19 @@ def file_item(record: FileRecord) -> Item:
             "createdAt": millis(record.created_at),
             "status": record.status.value,
             "reason": record.reason,
-            "headers": None if record.headers is None else list(record.headers),
-            "rowCount": record.row_count,
         }
+        | (reading_values(record) if record.kind is not None else {})
     )
+
+
+def reading_values(read: FileRecord | FileReading) -> dict[str, Any]:
+    """Returns what a row says of a file's content."""
+    values: dict[str, Any] = {"kind": read.kind and read.kind.value}
+    if read.tables:
+        values["tables"] = json.dumps([asdict(table) for table in read.tables], separators=(",", ":"))
+    if read.details:
+        values["details"] = json.dumps(dict(read.details), separators=(",", ":"))
+    return values
 
 
 def file_of(item: Mapping[str, Any]) -> FileRecord:
@@ -374,9 +389,15 @@ def file_of(item: Mapping[str, Any]) -> FileRecord:
         created_at=utc_moment(row["createdAt"]),
         status=FileStatus(row["status"]),
         reason=row.get("reason"),
-        headers=row.get("headers"),
-        row_count=row.get("rowCount"),
+        kind=FileKind(row["kind"]) if "kind" in row else None,
+        tables=_tables().validate_json(row.get("tables", "[]")),
+        details=json.loads(row.get("details", "{}")),
     )
+
+
+@cache
+def _tables() -> TypeAdapter[list[Table]]:
+    return TypeAdapter(list[Table])
 
 
 def path_key(record: FileRecord) -> Item:

@@ -46,8 +46,9 @@ class MemoryFileCatalog:
             status=FileStatus.READY,
             reason=None,
             size_bytes=reading.size_bytes,
-            headers=reading.headers,
-            row_count=reading.row_count,
+            kind=reading.kind,
+            tables=reading.tables,
+            details=reading.details,
         )
 
     def mark_failed(self, key: ChatKey, file_id: str, reason: str) -> bool:
