@@ -1,6 +1,20 @@
-"""What a run put out, in its views: the `results` of a reply, and a notebook's outputs."""
+"""What a run put out, in its views: the `results` of a reply, a notebook's outputs, a text for a model."""
 
+from sandkeeper.outputs.model_text import Failure, model_view
 from sandkeeper.outputs.notebook import notebook_view
-from sandkeeper.outputs.simple import CHART, DATA, STDERR, ResultItem, ResultType, plain, simple_view
+from sandkeeper.outputs.simple import CHART, DATA, STDERR, ResultItem, ResultType, simple_view
+from sandkeeper.outputs.terminal import as_shown, plain
 
-__all__ = ["CHART", "DATA", "STDERR", "ResultItem", "ResultType", "notebook_view", "plain", "simple_view"]
+__all__ = [
+    "CHART",
+    "DATA",
+    "STDERR",
+    "Failure",
+    "ResultItem",
+    "ResultType",
+    "as_shown",
+    "model_view",
+    "notebook_view",
+    "plain",
+    "simple_view",
+]

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any, assert_never
 
 from sandkeeper.model import Display, Output, Raised, Stream
+from sandkeeper.outputs.simple import stream_name
 from sandkeeper.outputs.sound import as_text, sound, sound_text
 
 _JSON = re.compile(r"application/(.*\+)?json")
@@ -28,11 +29,6 @@ def notebook_view(outputs: Iterable[Output], execution_count: int | None = None)
         elif text := "".join(output.text for output in group if isinstance(output, Stream)):
             view.append({"output_type": "stream", "name": name, "text": sound_text(text)})
     return view
-
-
-def stream_name(output: Output) -> str | None:
-    """Returns which stream an output belongs to, None for what is no text of a stream."""
-    return output.name if isinstance(output, Stream) else None
 
 
 def _cells(output: Output, execution_count: int | None) -> Iterator[dict[str, Any]]:

@@ -5,12 +5,14 @@ is an image and a chart, a dataframe is HTML and a table.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, assert_never
 
 from sandkeeper.model import Display, Output, Raised, Stream
+from sandkeeper.outputs.sound import as_text, sound, sound_text
+from sandkeeper.outputs.terminal import plain
 
 CHART = "application/vnd.e2b.chart+json"
 DATA = "application/vnd.e2b.data+json"
@@ -18,6 +20,9 @@ DATA = "application/vnd.e2b.data+json"
 ResultType = Literal["text", "image", "html", "markdown", "latex", "json", "chart", "table", "error"]
 
 STDERR = "text/plain; stream=stderr"
+
+BINARY = ("image/png", "image/jpeg", "application/pdf")
+"""Types whose content comes as base64."""
 
 _RICHEST_FIRST: Sequence[tuple[str, ResultType]] = (
     ("image/png", "image"),
@@ -29,9 +34,10 @@ _RICHEST_FIRST: Sequence[tuple[str, ResultType]] = (
     ("text/latex", "latex"),
     ("application/json", "json"),
 )
-_AS_DATA: Sequence[tuple[str, ResultType]] = ((CHART, "chart"), (DATA, "table"))
+_CHARTS = re.compile(r"application/vnd\.(e2b\.chart|plotly\.v\d+|vega(lite)?\.v\d+)\+json")
+"""Charts as data, which a client that knows the format can draw: of matplotlib by E2B, of plotly, of Altair."""
 
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_JSON: Sequence[ResultType] = ("json", "chart", "table")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,54 +49,72 @@ class ResultItem:
     mime_type: str
 
 
-def plain(text: str) -> str:
-    """Returns the text without terminal colours."""
-    return _ANSI.sub("", text)
-
-
 def simple_view(outputs: Iterable[Output]) -> list[ResultItem]:
-    """Returns the items in the order of their appearance; consecutive text of one stream is one item."""
+    """Returns the items in the order of their appearance; consecutive text of one stream is one item.
+
+    All of them can be told as JSON in UTF-8, whatever the sandbox has sent.
+    """
     items: list[ResultItem] = []
-    for stream, group in groupby(
-        outputs, key=lambda output: getattr(output, "name", None) if isinstance(output, Stream) else None
-    ):
+    for stream, group in groupby(outputs, key=stream_name):
         if stream is not None:
             text = "".join(output.text for output in group if isinstance(output, Stream))
-            items.append(ResultItem(type="text", content=text, mime_type=_stream_type(stream)))
+            items.append(_text(text, _stream_type(stream)))
             continue
         for output in group:
             items.extend(_items(output))
     return items
 
 
+def stream_name(output: Output) -> str | None:
+    """Returns which stream an output belongs to, None for what is no text of a stream."""
+    return output.name if isinstance(output, Stream) else None
+
+
+def richest_form(data: Mapping[str, Any]) -> tuple[str, ResultType] | None:
+    """Returns the type in which an object is best shown, None where only its data or its text can be."""
+    return next((form for form in _RICHEST_FIRST if data.get(form[0]) is not None), None)
+
+
+def chart_types(data: Mapping[str, Any]) -> list[str]:
+    """Returns under which types an object has itself as a chart."""
+    return [mime for mime, value in data.items() if value is not None and _CHARTS.fullmatch(str(mime))]
+
+
 def _stream_type(name: str) -> str:
     return "text/plain" if name == "stdout" else STDERR
+
+
+def _text(text: str, mime_type: str) -> ResultItem:
+    return ResultItem(type="text", content=sound_text(text), mime_type=mime_type)
 
 
 def _items(output: Output) -> Iterator[ResultItem]:
     match output:
         case Stream(name, text):
-            yield ResultItem(type="text", content=text, mime_type=_stream_type(name))
+            yield _text(text, _stream_type(name))
         case Display(data):
-            yield from _display_items(dict(data))
+            yield from _display_items({mime: value for mime, value in data.items() if value is not None})
         case Raised():
-            yield ResultItem(type="error", content=plain(output.traceback), mime_type="text/plain")
+            yield ResultItem(type="error", content=sound_text(plain(output.traceback)), mime_type="text/plain")
         case _:
             assert_never(output)
 
 
 def _display_items(data: dict[str, Any]) -> Iterator[ResultItem]:
-    as_data = [(mime, kind) for mime, kind in _AS_DATA if mime in data]
-    for mime, kind in _RICHEST_FIRST:
-        if mime in data:
-            yield ResultItem(type=kind, content=data[mime], mime_type=mime)
-            break
-    else:
-        if "text/plain" in data:
-            yield ResultItem(type="text", content=data["text/plain"], mime_type="text/plain")
-        elif not as_data and data:
-            mime, value = next(iter(data.items()))
-            kind = "text" if isinstance(value, str) else "json"
-            yield ResultItem(type=kind, content=value, mime_type=mime)
+    as_data: list[tuple[str, ResultType]] = [(mime, "chart") for mime in chart_types(data)]
+    as_data += [(DATA, "table")] if DATA in data else []
+    richest = richest_form(data)
+    if richest is not None:
+        yield _item(*richest, data)
+    elif "text/plain" in data:
+        yield _item("text/plain", "text", data)
+    elif not as_data and data:
+        mime, value = next(iter(data.items()))
+        yield _item(mime, "text" if isinstance(value, str) else "json", data)
     for mime, kind in as_data:
-        yield ResultItem(type=kind, content=data[mime], mime_type=mime)
+        yield _item(mime, kind, data)
+
+
+def _item(mime: str, kind: ResultType, data: dict[str, Any]) -> ResultItem:
+    content = sound(data[mime]) if kind in _JSON else as_text(data[mime])
+    return ResultItem(type=kind, content=content, mime_type=sound_text(mime))
