@@ -21,6 +21,7 @@ from sandkeeper.model import (
     UploadTicket,
 )
 from sandkeeper.runs import Cancelled, Execution, RunEvent, RunOrder
+from sandkeeper.summary import RunSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +293,13 @@ class SandboxProvider(Protocol):
         """
         ...
 
+    def packages(self, sandbox: SandboxRef) -> Mapping[str, str]:
+        """Returns name → version of the Python packages that code in the sandbox can import. Raises `SandboxGone`.
+
+        The kernel is not asked, so that a run under way does not matter.
+        """
+        ...
+
     def write_file(self, sandbox: SandboxRef, path: str, content: Iterable[bytes]) -> None:
         """Streams `content` to `path`, making its folders. Raises `SandboxGone`."""
         ...
@@ -350,6 +358,37 @@ class RunLog(Protocol):
 
     def get(self, key: ChatKey, execution_id: str) -> Execution | None:
         """Returns the run as the last write left it: with all its events if it has ended, else with none."""
+        ...
+
+    def latest(
+        self, key: ChatKey, *, since: datetime, limit: int, before: str | None = None
+    ) -> Sequence[RunSummary]:
+        """Returns the chat's runs that were begun after `since` in brief, the highest id first, as last written.
+
+        Those with ids below `before`, at most `limit` of them; fewer mean that there are no more.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageList:
+    """The Python packages that a sandbox had: name → version."""
+
+    packages: Mapping[str, str]
+    run_count: int
+    """How many runs the sandbox had seen: each may have installed something."""
+    told_at: datetime
+
+
+class PackageLists(Protocol):
+    """What is known of the packages of each template that sandboxes are made from. Kept for 30 days."""
+
+    def recall(self, template: str) -> PackageList | None:
+        """Returns what was kept for the template."""
+        ...
+
+    def keep(self, template: str, known: PackageList) -> None:
+        """Keeps the list in place of the one before."""
         ...
 
 

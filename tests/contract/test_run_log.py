@@ -193,6 +193,8 @@ class RunLogContract:
     @pytest.mark.parametrize("known", [None, opened(context=context(claim_id="claim-2")), ended(), ended(LARGE)])
     def test_nothing_else_is_withdrawn(self, runs: RunLog, known: Execution | None) -> None:
         """Neither what another call has opened for another sandbox, nor what has ended, nor what is not there."""
+        other = opened(execution_id="run-2")
+        runs.open(other)
         if known is not None:
             write = runs.open if known.end is None else runs.finish
             write(known)
@@ -200,6 +202,7 @@ class RunLogContract:
         runs.withdraw(opened())
 
         assert runs.get(CHAT, "run-1") == known
+        assert runs.get(CHAT, "run-2") == other
 
     def test_of_a_run_that_is_withdrawn_and_finished_at_once_the_end_stays(self, runs: RunLog) -> None:
         runs.open(opened())

@@ -36,6 +36,7 @@ USES: dict[str, Callable[[SandboxProvider, SandboxRef], object]] = {
     "cancel": lambda provider, sandbox: provider.cancel(sandbox),
     "write_file": lambda provider, sandbox: provider.write_file(sandbox, "/home/user/ran", [b"content"]),
     "delete_file": lambda provider, sandbox: provider.delete_file(sandbox, "/home/user/kept"),
+    "packages": lambda provider, sandbox: provider.packages(sandbox),
     "extend": lambda provider, sandbox: provider.extend(sandbox.sandbox_id, FIVE_MINUTES),
     "restart_kernel": lambda provider, sandbox: provider.restart_kernel(sandbox),
 }

@@ -6,6 +6,7 @@ against the installed version.
 """
 
 import hmac
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ from sandkeeper.adapters.runner.client import Runner, connections
 from sandkeeper.adapters.runner.package import start_command
 from sandkeeper.errors import CapacityExhausted, FileUnusable, NotConfigured, SandboxUnavailable
 from sandkeeper.model import SandboxRef
+from sandkeeper.outputs.sound import sound_text
 from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
 from sandkeeper.runner.__main__ import PORT as RUNNER_PORT
 from sandkeeper.runs import Cancelled, RunEvent, RunOrder
@@ -56,6 +58,22 @@ PHASES_SUMMED = 2
 """The SDK hands a limit to its transport (pyqwest 0.12.0) as the limit of reading and of writing, and the transport
 ends the request after the sum of both: twice as late as asked. A contract test counts how long a call waits, so
 that a version that mends this is noticed."""
+
+LISTING_TIMEOUT_S = 6.0
+"""How long a sandbox may take to list its packages."""
+MOST_PACKAGES = 1_000
+PACKAGE_CHARS = 100
+"""What of a list of packages is believed: a row has to hold it."""
+
+_LIST_PACKAGES = """
+import importlib.metadata, json
+found = {}
+for each in importlib.metadata.distributions():
+    if each.metadata and each.metadata["Name"]:
+        found.setdefault(each.metadata["Name"], each.version)
+print(json.dumps(found))
+"""
+"""The first of a name is the one that is imported: so it is in the order of the path."""
 
 REMEMBERED_SANDBOXES = 256
 
@@ -215,6 +233,20 @@ class E2BSandboxProvider:
         key = self._account().api_key.encode()
         return hmac.new(key, f"runner of {sandbox.sandbox_id}".encode(), sha256).hexdigest()
 
+    def packages(self, sandbox: SandboxRef) -> Mapping[str, str]:
+        """See `SandboxProvider.packages`: the kernel's Python is the first `python3`, as in E2B's image.
+
+        It is asked from a folder where no file of the user's can stand for a module.
+        """
+        with _our_errors():
+            told = self._attach(sandbox).commands.run(
+                f"python3 -c '{_LIST_PACKAGES}'",
+                cwd="/",
+                timeout=LISTING_TIMEOUT_S,
+                request_timeout=_request_timeout(LISTING_TIMEOUT_S),
+            )
+        return _packages(told.stdout)
+
     def write_file(self, sandbox: SandboxRef, path: str, content: Iterable[bytes]) -> None:
         """See `SandboxProvider.write_file`."""
         with _our_errors():
@@ -272,6 +304,17 @@ def _attached(sandbox: SandboxRef, account: E2BAccount) -> Sandbox:
             extra_sandbox_headers=headers, **account.within(timedelta(seconds=TRANSFER_TIMEOUT_S))
         ),
     )
+
+
+def _packages(told: str) -> Mapping[str, str]:
+    """Returns the packages that a sandbox has told, of which code in it may have made anything."""
+    try:
+        listed = {
+            str(name)[:PACKAGE_CHARS]: str(version)[:PACKAGE_CHARS] for name, version in json.loads(told).items()
+        }
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise SandboxUnavailable("the sandbox's packages cannot be listed: its answer is no JSON object") from error
+    return {sound_text(name): sound_text(listed[name]) for name in sorted(listed, key=str.lower)[:MOST_PACKAGES]}
 
 
 def _request_timeout(seconds: float) -> float:

@@ -1,14 +1,17 @@
 """Install packages into a chat's sandbox with pip, as a run of its own kernel, which can then import them."""
 
+import ast
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from packaging.requirements import InvalidRequirement, Requirement
 
 from sandkeeper.errors import FieldProblem, InvalidRequest
-from sandkeeper.model import ChatKey, Display, Raised, RunEnd
+from sandkeeper.model import ChatKey, Display, Output, Raised, RunEnd
+from sandkeeper.outputs.sound import sound_text
 from sandkeeper.services.execute import INLINE_LIMIT, Execute, RunReply, RunRequest
 
 REPORT = "application/vnd.sandkeeper.packages+json"
@@ -73,8 +76,52 @@ class Packages:
         run = self.execute(
             RunRequest(key=key, code=code, file_ids=[], limit=INLINE_LIMIT, on_busy="wait", mode="inline")
         )
-        report = _report(run)
+        report = _told(event.what for event in run.execution.events)
         return InstallReply(installed=report.get("installed", {}), error=_error(run, report), run=run)
+
+
+def shown_code(code: str) -> str:
+    """Returns code as it is shown to people: what installs packages as a notebook would write it, else as it is.
+
+    `%pip` and its kind are of IPython, and so is a sandbox's kernel.
+    """
+    requirements = _installs(code)
+    return code if requirements is None else f"%pip install {shlex.join(requirements)}"
+
+
+def install_report(code: str, outputs: Sequence[Output]) -> str | None:
+    """Returns what an installation has said, in words; None for outputs of other code."""
+    if _installs(code) is None:
+        return None
+    match _told(outputs):
+        case {"code": 0, "installed": dict(installed)}:
+            lines = [f"{name} {version}\n" for name, version in sorted(installed.items(), key=str)]
+            return sound_text("".join(lines))
+        case {"text": str(text)} if text:
+            return sound_text(text)
+    return "pip did not finish\n"
+
+
+def _installs(code: str) -> list[str] | None:
+    """Returns the requirements that the code asks pip for, None for code that `Packages` has not made."""
+    if REPORT not in code:
+        return None
+    try:
+        match ast.parse(code).body:
+            case [
+                ast.Expr(
+                    ast.Call(ast.Name("exec"), [ast.Constant(str()), ast.Call(args=[ast.Constant(str(values))])])
+                )
+            ]:
+                given = json.loads(values)
+            case _:
+                return None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    match given:
+        case {"mime": str(mime), "requirements": list(requirements)} if mime == REPORT:
+            return [str(requirement) for requirement in requirements]
+    return None
 
 
 def _parsed(requirements: Sequence[str]) -> list[Requirement]:
@@ -96,9 +143,10 @@ def _parsed(requirements: Sequence[str]) -> list[Requirement]:
     return parsed
 
 
-def _report(run: RunReply) -> dict[str, Any]:
-    for event in run.execution.events:
-        if isinstance(event.what, Display) and isinstance(report := event.what.data.get(REPORT), dict):
+def _told(outputs: Iterable[object]) -> dict[str, Any]:
+    """Returns what the program above has displayed."""
+    for output in outputs:
+        if isinstance(output, Display) and isinstance(report := output.data.get(REPORT), dict):
             return report
     return {}
 

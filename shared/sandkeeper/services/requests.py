@@ -14,6 +14,12 @@ from sandkeeper.services.stopwatch import Timings
 INLINE_LIMIT = timedelta(seconds=25)
 """How long a call waits for its run, and the longest limit of one that must end within the call."""
 
+MAX_LIMIT = timedelta(hours=1)
+"""The longest limit that a run may have."""
+
+REPLY_BYTES = 4_000_000
+"""How large a reply may be."""
+
 ANSWER_S = 1.0
 """What a run that must end within the call leaves of its budget: enough to give the session back and to answer."""
 

@@ -2,6 +2,7 @@
 
 from sandkeeper.adapters.dynamodb.files import DynamoFileCatalog
 from sandkeeper.adapters.dynamodb.keys import DynamoApiKeyStore
+from sandkeeper.adapters.dynamodb.packages import DynamoPackageLists
 from sandkeeper.adapters.dynamodb.runs import DynamoRunLog
 from sandkeeper.adapters.dynamodb.sessions import DynamoSessionStore
 from sandkeeper.adapters.dynamodb.sweeps import DynamoSweepStore
@@ -10,6 +11,7 @@ from sandkeeper.adapters.dynamodb.table import Table
 __all__ = [
     "DynamoApiKeyStore",
     "DynamoFileCatalog",
+    "DynamoPackageLists",
     "DynamoRunLog",
     "DynamoSessionStore",
     "DynamoSweepStore",

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Protocol
 
 from sandkeeper.adapters.dynamodb import items
@@ -13,12 +14,19 @@ from sandkeeper.adapters.runner import records
 from sandkeeper.model import ChatKey, RunEnd, utc_moment
 from sandkeeper.ports import Reservation
 from sandkeeper.runs import Execution, RunEvent
+from sandkeeper.summary import RunSummary
 
 KEPT = timedelta(days=30)
 INLINE_BYTES = 100_000
 """Larger outputs would make rows dear to read, and come near the 400 KB that one may have."""
 
 NOT_ENDED = "attribute_not_exists(endedAs)"
+
+_LISTED = {
+    "ProjectionExpression": "sk, #code, #context, createdAt, endedAs, brief",
+    "ExpressionAttributeNames": {"#code": "code", "#context": "context"},
+}
+"""What of a row a list needs: reading costs as if it were all, but outputs do not go over the network."""
 
 
 class Bodies(Protocol):
@@ -65,7 +73,7 @@ class DynamoRunLog:
     def finish(self, execution: Execution) -> bool:
         """See `RunLog.finish`."""
         events = json.dumps([records.kept(event) for event in execution.events], separators=(",", ":"))
-        values: dict[str, Any] = {"endedAs": execution.end}
+        values: dict[str, Any] = {"endedAs": execution.end, "brief": _brief_text(execution)}
         if len(events) > INLINE_BYTES:
             values["eventsAt"] = self._bodies.write(execution.key, execution.execution_id, events.encode())
         else:
@@ -78,25 +86,75 @@ class DynamoRunLog:
         if item is None:
             return None
         row = unpack(item)
-        execution = Execution(
-            key=key,
-            execution_id=execution_id,
-            code=row["code"],
-            context=records.context_of(json.loads(row["context"])),
-            created_at=utc_moment(row["createdAt"]),
-        )
+        execution = _execution(key, row)
         if "endedAs" not in row:
             return execution
         events = self._events(row, execution)
-        return (
-            replace(execution, events=events)
-            if events
-            else execution.ended(RunEnd(row["endedAs"]), execution.created_at)
+        return replace(execution, events=events) if events else _ended(execution, row)
+
+    def latest(
+        self, key: ChatKey, *, since: datetime, limit: int, before: str | None = None
+    ) -> Sequence[RunSummary]:
+        """See `RunLog.latest`: ids are ULIDs, so the key's order is the order of time.
+
+        DynamoDB drops rows some days after their time, so these are left out by it. A page of its own ends at 1 MB.
+        """
+        values = {":pk": items.chat_pk(key), ":run": items.RUN, ":since": millis(since)}
+        start = {} if before is None else {"ExclusiveStartKey": items.row_key(key, items.RUN + before)}
+        found = self._table.query(
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :run)",
+            FilterExpression="createdAt > :since",
+            ExpressionAttributeValues=pack(values),
+            ScanIndexForward=False,
+            ConsistentRead=True,
+            PaginationConfig={"PageSize": limit},
+            **_LISTED,
+            **start,
         )
+        return [_summary(key, unpack(item)) for item in islice(found, limit)]
 
     def _events(self, row: Mapping[str, Any], execution: Execution) -> Sequence[RunEvent]:
         text = row.get("events") or self._bodies.read(row["eventsAt"]) or "[]"
         return [records.recalled(fields, execution.code, execution.context) for fields in json.loads(text)]
+
+
+def _execution(key: ChatKey, row: Mapping[str, Any]) -> Execution:
+    """Returns the run as it was opened."""
+    return Execution(
+        key=key,
+        execution_id=row["sk"].removeprefix(items.RUN),
+        code=row["code"],
+        context=records.context_of(json.loads(row["context"])),
+        created_at=utc_moment(row["createdAt"]),
+    )
+
+
+def _ended(execution: Execution, row: Mapping[str, Any]) -> Execution:
+    """Returns the run with its end, of which no more is known than its row tells."""
+    return execution.ended(RunEnd(row["endedAs"]), execution.created_at)
+
+
+def _brief_text(execution: Execution) -> str:
+    """Returns what a list tells of a run that has ended, beside its code and context."""
+    summary = RunSummary.of(execution)
+    brief = {
+        "events": [records.kept(event) for event in summary.run.events],
+        "results": dict(summary.results),
+        "chars": summary.output_chars,
+    }
+    return json.dumps(brief, separators=(",", ":"))
+
+
+def _summary(key: ChatKey, row: Mapping[str, Any]) -> RunSummary:
+    """Returns the run in brief. Rows of versions before this list lack what that tells."""
+    execution = _execution(key, row)
+    if "endedAs" not in row:
+        return RunSummary(run=execution)
+    if "brief" not in row:
+        return RunSummary(run=_ended(execution, row))
+    brief = json.loads(row["brief"])
+    events = [records.recalled(event, execution.code, execution.context) for event in brief["events"]]
+    return RunSummary(run=replace(execution, events=events), results=brief["results"], output_chars=brief["chars"])
 
 
 def _item(execution: Execution) -> items.Item:

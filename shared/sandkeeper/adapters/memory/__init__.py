@@ -2,6 +2,7 @@
 
 from sandkeeper.adapters.memory.files import MemoryFileCatalog, MemoryFileContents
 from sandkeeper.adapters.memory.keys import MemoryApiKeyStore, MemoryJournal
+from sandkeeper.adapters.memory.packages import MemoryPackageLists
 from sandkeeper.adapters.memory.runs import MemoryRunLog
 from sandkeeper.adapters.memory.sandboxes import MemorySandboxProvider, Program, echo
 from sandkeeper.adapters.memory.sessions import MemorySessionStore, MemorySweepStore
@@ -11,6 +12,7 @@ __all__ = [
     "MemoryFileCatalog",
     "MemoryFileContents",
     "MemoryJournal",
+    "MemoryPackageLists",
     "MemoryRunLog",
     "MemorySandboxProvider",
     "MemorySessionStore",

@@ -1,12 +1,14 @@
 """The log of runs in memory."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from sandkeeper.model import ChatKey
 from sandkeeper.ports import Reservation
 from sandkeeper.runs import Execution
+from sandkeeper.summary import RunSummary
 
 
 class MemoryRunLog:
@@ -52,3 +54,13 @@ class MemoryRunLog:
         """See `RunLog.get`."""
         with self._lock:
             return self._runs.get((key, execution_id))
+
+    def latest(
+        self, key: ChatKey, *, since: datetime, limit: int, before: str | None = None
+    ) -> Sequence[RunSummary]:
+        """See `RunLog.latest`."""
+        with self._lock:
+            runs = [run for (chat, _), run in self._runs.items() if chat == key and run.created_at > since]
+        behind = [run for run in runs if before is None or run.execution_id < before]
+        highest_first = sorted(behind, key=lambda run: run.execution_id, reverse=True)
+        return [RunSummary.of(run) for run in highest_first[:limit]]

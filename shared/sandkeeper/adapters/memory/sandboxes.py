@@ -48,6 +48,8 @@ class MemorySandboxProvider:
     """Sandbox id and run id → the run's events."""
     resets: dict[str, EndReason] = field(default_factory=dict)
     """Sandbox id → what its next run is to be told."""
+    installed: dict[str, str] = field(default_factory=lambda: {"numpy": "2.3.4", "pandas": "2.3.3"})
+    """Package → version, of what every sandbox has."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def create(self, spec: SandboxSpec, *, within: timedelta) -> SandboxRef:
@@ -157,6 +159,11 @@ class MemorySandboxProvider:
         events = self.runs[where]
         for each in what:
             events.append(RunEvent(len(events) + 1, self.clock(), each))
+
+    def packages(self, sandbox: SandboxRef) -> Mapping[str, str]:
+        """See `SandboxProvider.packages`."""
+        self._files(sandbox.sandbox_id)
+        return dict(self.installed)
 
     def write_file(self, sandbox: SandboxRef, path: str, content: Iterable[bytes]) -> None:
         """See `SandboxProvider.write_file`."""
