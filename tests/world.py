@@ -13,6 +13,7 @@ from sandkeeper.adapters.memory import (
     MemoryFileCatalog,
     MemoryFileContents,
     MemoryJournal,
+    MemoryPackageLists,
     MemoryRunLog,
     MemorySandboxProvider,
     MemorySessionStore,
@@ -166,6 +167,7 @@ class World:
     contents: MemoryFileContents = field(default_factory=MemoryFileContents)
     keys: MemoryApiKeyStore = field(default_factory=MemoryApiKeyStore)
     runs: MemoryRunLog = field(default_factory=MemoryRunLog)
+    package_lists: MemoryPackageLists = field(default_factory=MemoryPackageLists)
     journal: Journal = field(default_factory=Journal)
     wiring: ApiWiring = field(default_factory=ApiWiring)
 
@@ -175,7 +177,7 @@ class World:
         self.beside = Beside()
         self.taps = {
             name: Tap(getattr(self, name))
-            for name in ("store", "sandboxes", "catalog", "contents", "keys", "runs", "sweeps")
+            for name in ("store", "sandboxes", "catalog", "contents", "keys", "runs", "sweeps", "package_lists")
         }
         self.issue_key(TOKEN, OWNER)
         self.configure()
@@ -206,7 +208,8 @@ class World:
         wired.clear()
         wired.update(self.taps, settings=settings, journal=self.journal, beside=self.beside)
         wired.update(sessions=sessions, collect=collect)
-        wired["files"] = replace(self.wiring.files, clock=self.clock)
+        for name in ("files", "history", "context"):
+            wired[name] = replace(getattr(self.wiring, name), clock=self.clock)
 
     @property
     def sessions(self) -> Sessions:

@@ -15,6 +15,7 @@ from sandkeeper.ports import (
     ApiKeyStore,
     FileCatalog,
     FileContents,
+    PackageLists,
     RunLog,
     SandboxProvider,
     SessionStore,
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from sandkeeper.services.auth import Authenticate
     from sandkeeper.services.cleanup import Cleanup
     from sandkeeper.services.collect import Collect
+    from sandkeeper.services.context import Context
     from sandkeeper.services.control import SessionControl
     from sandkeeper.services.ending import Ending
     from sandkeeper.services.execute import Execute
     from sandkeeper.services.executions import Executions
     from sandkeeper.services.files import Files
+    from sandkeeper.services.history import History
     from sandkeeper.services.hydrate import Hydrate
     from sandkeeper.services.ingest import Ingest
     from sandkeeper.services.packages import Packages
@@ -265,6 +268,36 @@ class ApiWiring(_Sandboxes):
         from sandkeeper.services.control import SessionControl  # noqa: PLC0415
 
         return SessionControl(self.sessions)
+
+    @cached_property
+    def history(self) -> "History":
+        """Look back at runs."""
+        from sandkeeper.services.history import History  # noqa: PLC0415
+
+        return History(self.runs, self.catalog, self.beside, utc_now)
+
+    @cached_property
+    def package_lists(self) -> PackageLists:
+        """What is known of templates' packages."""
+        from sandkeeper.adapters.dynamodb import DynamoPackageLists  # noqa: PLC0415
+
+        return DynamoPackageLists(self.table)
+
+    @cached_property
+    def context(self) -> "Context":
+        """Tell models what there is to work with."""
+        from sandkeeper.services.context import CodeLimits, Context  # noqa: PLC0415
+
+        return Context(
+            control=self.control,
+            catalog=self.catalog,
+            sandboxes=self.sandboxes,
+            lists=self.package_lists,
+            template=self.settings.e2b_template,
+            limits=CodeLimits.of(self.settings.e2b_sandbox_timeout),
+            beside=self.beside,
+            clock=utc_now,
+        )
 
     @cached_property
     def packages(self) -> "Packages":

@@ -43,6 +43,7 @@ MORE_RULES_THAN_SCHEMA = [
     ("POST /api/chats/{chatId}/packages", positive_data_acceptance),
     # `next` comes from an earlier reply.
     ("GET /api/sessions", positive_data_acceptance),
+    ("GET /api/chats/{chatId}/executions", positive_data_acceptance),
     # `Last-Event-ID` comes from an event.
     ("GET /api/chats/{chatId}/executions/{executionId}/events", positive_data_acceptance),
 ]

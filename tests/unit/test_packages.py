@@ -14,7 +14,7 @@ import pytest
 
 from sandkeeper.errors import InvalidRequest, SandboxUnavailable
 from sandkeeper.model import Display, Output, Raised, RunEnd, RunOutcome, SandboxRef, Stream
-from sandkeeper.services.packages import PIP_TEXT_CHARS, InstallReply
+from sandkeeper.services.packages import PIP_TEXT_CHARS, REPORT, InstallReply, shown_code
 from tests.world import CHAT, World, told
 
 
@@ -229,3 +229,24 @@ def test_files_are_left_to_the_next_run(world: World, kernel: Kernel) -> None:
 
     world.sandboxes.program = lambda _, __: RunOutcome([], RunEnd.FINISHED)
     assert world.run().execution.context.paths == [file.path]
+
+
+# ── How it is shown ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(1)",
+        f"x = {REPORT!r}",
+        f"exec('x', {REPORT!r})",
+        f"exec('x', f('{REPORT}'))",
+        f'exec("x", f(\'{{"mime": "{REPORT}", "requirements": 1}}\'))',
+        f"({REPORT!r}",
+        f"%time {REPORT}",
+        "(" * 20_000 + REPORT,
+    ],
+    ids=lambda code: code[:40],
+)
+def test_code_that_only_looks_like_an_installation_stays_as_it_is(code: str) -> None:
+    assert shown_code(code) == code

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandkeeper import __version__
 from sandkeeper.errors import SandkeeperError
-from sandkeeper.http import execute_routes, problems, routes, session_routes
+from sandkeeper.http import context_routes, execute_routes, history_routes, problems, routes, session_routes
 from sandkeeper.http.problems import Problem
 from sandkeeper.wiring import ApiWiring, new_ulid
 
@@ -44,6 +44,8 @@ def create_app(wiring: ApiWiring) -> FastAPI:
     app.include_router(execute_routes.gated)
     app.include_router(routes.gated)
     app.include_router(session_routes.gated)
+    app.include_router(history_routes.gated)
+    app.include_router(context_routes.gated)
     app.add_exception_handler(SandkeeperError, problems.of_ours)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, problems.of_validation)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, problems.of_http)  # type: ignore[arg-type]

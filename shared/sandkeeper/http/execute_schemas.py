@@ -11,9 +11,10 @@ from sandkeeper.model import MAX_CODE_CHARS, EndReason, Output, Raised, RunEnd, 
 from sandkeeper.outputs import ResultItem, ResultType, plain, simple_view
 from sandkeeper.runs import Accepted, Ended, Execution, ExecutionState, RunEvent, Started
 from sandkeeper.services.execute import INLINE_LIMIT, Mode, RunReply
+from sandkeeper.services.requests import MAX_LIMIT
 from sandkeeper.services.stopwatch import Timings
 
-MAX_TIMEOUT_MS = 3_600_000
+MAX_TIMEOUT_MS = round(MAX_LIMIT.total_seconds() * 1000)
 INLINE_MS = round(INLINE_LIMIT.total_seconds() * 1000)
 
 
@@ -290,6 +291,11 @@ def _told(execution: Execution) -> tuple[list[Output], ErrorDetail | None]:
         outputs.remove(raised)
         return outputs, _failure(execution, outcome.end, plain(raised.traceback))
     return outputs, _failure(execution, outcome.end, None)
+
+
+def error_of(execution: Execution) -> ErrorDetail | None:
+    """Returns why a run that has ended did not succeed; None if it did."""
+    return _told(execution)[1]
 
 
 def _line(detail: ErrorDetail | None) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sandkeeper.model import HOME, ChatKey, EndReason, FileRecord, FileStatus, Raised, RunEnd
 from sandkeeper.outputs import notebook_view
+from sandkeeper.outputs.clipping import clipped
 from sandkeeper.runs import Execution
 from sandkeeper.services.packages import install_report, shown_code
 from sandkeeper.summary import RunSummary
@@ -24,8 +25,13 @@ MAX_BYTES = 3_900_000
 CODE_BYTES = MAX_BYTES // 2
 """How much of that its code may take. Older runs than fit into it are left out."""
 
-OUTPUT_BYTES = 1_000_000
-"""How large one output may be; in place of a larger one, the notebook says so."""
+OUTPUT_BYTES = 1_500_000
+"""How large one output may be. Of a larger one, the largest forms or the middle of the text are left out."""
+
+CLIP_CHARS = 200_000
+"""How much of such a text stays: of its beginning and of its end."""
+
+MIME_CHARS = 80
 
 HEAD_BYTES = 60_000
 """What is set aside for all that is not the runs': a chat has at most 100 files."""
@@ -187,24 +193,36 @@ def _outputs(entry: Entry, count: int) -> list[Cell] | None:
     if report is not None:
         view: list[Cell] = [_stream("stdout", report)] if report else []
     else:
-        view = [_bounded(output) for output in notebook_view(outputs, execution_count=count)]
+        shown = notebook_view(outputs, execution_count=count)
+        view = [kept for output in shown for kept in _bounded(output)]
     if run.end is not RunEnd.FINISHED:
         view.append(_note(f"this run {_ENDS[run.end]}"))
     return view
 
 
-def _bounded(output: Cell) -> Cell:
-    size = _bytes(output)
-    if size <= OUTPUT_BYTES:
-        return output
-    return _note(f"{_kind(output)} of {size:,} bytes is left out: it would make the notebook too large")
+def _bounded(output: Cell) -> Iterator[Cell]:
+    """Yields the output if it is not too large; else what can be kept of it, and a note of what is left out."""
+    if _bytes(output) <= OUTPUT_BYTES:
+        yield output
+        return
+    if "data" not in output:
+        yield {name: _clipped(value) for name, value in output.items()}
+        return
+    forms, dropped = dict(output["data"]), list[str]()
+    for mime in sorted(forms, key=lambda mime: _bytes(forms[mime]), reverse=True):
+        if _bytes(forms) <= OUTPUT_BYTES:
+            break
+        dropped.append(f"{mime[:MIME_CHARS]} of {_bytes(forms.pop(mime)):,} bytes")
+    if forms:
+        yield {**output, "data": forms}
+    yield _note(f"too large for a notebook: {', '.join(dropped[:3])}")
 
 
-def _kind(output: Cell) -> str:
-    """Returns what an output is, in words."""
-    if output["output_type"] == "stream":
-        return f"text on {output['name']}"
-    return ", ".join(str(mime)[:80] for mime in [*output.get("data", {})][:3]) or "an error"
+def _clipped(value: Any) -> Any:
+    """Returns an output's text or lines, without the middle where there is too much of it."""
+    if isinstance(value, list):
+        return clipped("\n".join(value), CLIP_CHARS).split("\n")
+    return clipped(value, CLIP_CHARS)
 
 
 def _note(text: str) -> Cell:

@@ -1,0 +1,183 @@
+"""What goes over the wire of a chat's context for models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from sandkeeper.http import tools
+from sandkeeper.http.schemas import ChatId, FileId, Wire
+from sandkeeper.model import HOME, ColumnType, EndReason, FileKind, FileRecord, FileStatus, Table
+from sandkeeper.services.briefing import briefing
+from sandkeeper.services.context import ChatContext, CodeLimits, Installed, Outlook, PackageSource, Prospect
+
+MOST_COLUMNS = 3_000
+"""How many columns are told in all: a reply has 4 MB."""
+TABLE_COLUMNS = 200
+FILE_TABLES = 20
+NAME_CHARS = 200
+
+
+class ColumnInContext(Wire):
+    """A column of a table."""
+
+    name: str
+    type: ColumnType
+
+
+class TableInContext(Wire):
+    """A table in a file."""
+
+    name: str | None = Field(description="A sheet's name; null where the file is one table.")
+    columns: list[ColumnInContext] = Field(description=f"The first {TABLE_COLUMNS}, or fewer where there are many.")
+    column_count: int
+    row_count: int = Field(description="Without the header.")
+
+    @classmethod
+    def of(cls, table: Table, most: int) -> "TableInContext":
+        """Returns the table with at most so many of its columns."""
+        shown = table.columns[: min(most, TABLE_COLUMNS)]
+        return cls(
+            name=None if table.name is None else table.name[:NAME_CHARS],
+            columns=[ColumnInContext(name=column.name[:NAME_CHARS], type=column.type) for column in shown],
+            column_count=len(table.columns),
+            row_count=table.row_count,
+        )
+
+
+class FileInContext(Wire):
+    """A file of the chat."""
+
+    file_id: FileId
+    path: str = Field(description="Where it is in the sandbox once code runs.")
+    name: str
+    status: FileStatus
+    kind: FileKind | None = Field(description="What it is by its content; null until that has been read.")
+    size: int = Field(description="In bytes.")
+    tables: list[TableInContext] = Field(description=f"The first {FILE_TABLES}.")
+    table_count: int
+
+
+class OutlookSchema(Wire):
+    """What the next run will find."""
+
+    state: Prospect = Field(description="`ended`: there was a session; `none`: no code has run in the chat.")
+    has_variables: bool = Field(description="Variables of earlier runs are there, for all that is known.")
+    reason: EndReason | None = Field(description="Why they are gone.")
+    run_count: int = Field(description="How many runs the session has seen.")
+
+    @classmethod
+    def of(cls, outlook: Outlook) -> "OutlookSchema":
+        """Returns the outlook as it goes over the wire."""
+        return cls(
+            state=outlook.session,
+            has_variables=outlook.has_variables,
+            reason=outlook.reason,
+            run_count=outlook.run_count,
+        )
+
+
+class InstalledPackage(Wire):
+    """A package that code can import."""
+
+    name: str
+    version: str | None = Field(description="Null where that is not known.")
+
+
+class InstalledSchema(Wire):
+    """The Python packages that code can import."""
+
+    source: PackageSource = Field(
+        description="Who says so: the chat's `sandbox` just now; another one of its `template`, lately; or nobody."
+    )
+    packages: list[InstalledPackage]
+
+    @classmethod
+    def of(cls, installed: Installed) -> "InstalledSchema":
+        """Returns the packages as they go over the wire."""
+        versions = sorted(installed.versions.items(), key=lambda item: item[0].lower())
+        listed = [InstalledPackage(name=name, version=version) for name, version in versions]
+        return cls(source=installed.source, packages=listed)
+
+
+class LimitsSchema(Wire):
+    """What a run may use."""
+
+    default_timeout_ms: int = Field(description="Where a call names no `timeoutMs`.")
+    max_timeout_ms: int
+    text_bytes: int = Field(description="How much a run may print.")
+    reply_bytes: int = Field(description="How much a reply holds.")
+
+    @classmethod
+    def of(cls, limits: CodeLimits) -> "LimitsSchema":
+        """Returns the limits as they go over the wire."""
+        return cls(
+            default_timeout_ms=limits.default_ms,
+            max_timeout_ms=limits.max_ms,
+            text_bytes=limits.text_bytes,
+            reply_bytes=limits.reply_bytes,
+        )
+
+
+class ToolsSchema(Wire):
+    """The execute call as a tool: a model fills in code and time limit, its caller adds `chatId`."""
+
+    anthropic: list[dict[str, Any]] = Field(description="`tools` of Anthropic's Messages API.")
+    openai: list[dict[str, Any]] = Field(description="`tools` of OpenAI's Chat Completions API.")
+    openai_responses: list[dict[str, Any]] = Field(description="`tools` of OpenAI's Responses API.")
+    bedrock: list[dict[str, Any]] = Field(description="`toolConfig.tools` of Bedrock's Converse API.")
+
+
+class ContextReply(Wire):
+    """What a model has to know to write code that works in this chat."""
+
+    chat_id: ChatId
+    text: str = Field(description="All of it but the tools, as text for a model: at most about 4,000 characters.")
+    session: OutlookSchema
+    working_directory: str
+    files: list[FileInContext]
+    packages: InstalledSchema
+    limits: LimitsSchema
+    tools: ToolsSchema
+
+    @classmethod
+    def of(cls, context: ChatContext) -> "ContextReply":
+        """Returns the context as it goes over the wire."""
+        return cls(
+            chat_id=context.key.chat_id,
+            text=briefing(context),
+            session=OutlookSchema.of(context.outlook),
+            working_directory=HOME,
+            files=_files(context.files),
+            packages=InstalledSchema.of(context.installed),
+            limits=LimitsSchema.of(context.limits),
+            tools=ToolsSchema(
+                anthropic=tools.anthropic(),
+                openai=tools.openai_chat(),
+                openai_responses=tools.openai_responses(),
+                bedrock=tools.bedrock(),
+            ),
+        )
+
+
+def _files(files: Sequence[FileRecord]) -> list[FileInContext]:
+    """Returns the files with their tables, whose columns are cut where there are too many for a reply."""
+    told, left = list[FileInContext](), MOST_COLUMNS
+    for file in files:
+        tables = list[TableInContext]()
+        for table in file.tables[:FILE_TABLES]:
+            tables.append(TableInContext.of(table, left))
+            left -= len(tables[-1].columns)
+        told.append(
+            FileInContext(
+                file_id=file.file_id,
+                path=file.path,
+                name=file.name,
+                status=file.status,
+                kind=file.kind,
+                size=file.size_bytes,
+                tables=tables,
+                table_count=len(file.tables),
+            )
+        )
+    return told
