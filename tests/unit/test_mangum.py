@@ -1,5 +1,6 @@
 """The API as Lambda calls it: events of the gateway's format 2.0 in, its replies out."""
 
+import base64
 import importlib.util
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sandkeeper.model import RunEnd, RunOutcome, Stream
 from tests.world import TOKEN, World
 
 APP = Path(__file__).parents[2] / "functions" / "api" / "app.py"
@@ -74,3 +76,16 @@ def test_an_empty_reply_is_one(handler: Any) -> None:
     reply = handler(sent)
 
     assert (reply["statusCode"], reply["body"]) == (204, "")
+
+
+def test_the_largest_notebook_fits_into_what_lambda_sends(world: World, handler: Any) -> None:
+    """A reply of Lambda has 6 MB of JSON, in which quotes and newlines of text would count twice."""
+    world.sandboxes.program = lambda *_: RunOutcome([Stream("stdout", '"\n' * 100_000)], RunEnd.FINISHED)
+    for _ in range(12):
+        world.run()
+
+    reply = handler(event("GET", "/api/chats/chat-1/notebook"))
+
+    assert reply["isBase64Encoded"] is True
+    assert 3_500_000 < len(base64.b64decode(reply["body"])) < 4_000_000
+    assert len(json.dumps(reply)) < 6 * 1024 * 1024
