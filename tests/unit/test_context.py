@@ -220,7 +220,7 @@ def test_of_many_packages_those_that_matter_are_named(world: World) -> None:
 
     assert said.startswith("Installed: pandas 2.3.3, package-0 1.0,")
     assert said.endswith("more. `%pip install NAME` adds others.")
-    assert len(said) < 850
+    assert len(said) < 650
 
 
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────────
@@ -248,6 +248,27 @@ def test_a_workbook_is_told_sheet_by_sheet(world: World) -> None:
         "  - Q1: 15 rows × 1 column: column_0 (integer)\n"
         "  - 'All of it': 1 row × 2 columns: column_0 (integer), column_1 (integer)"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "told"),
+    [
+        (FileKind.CSV, {"encoding": "utf-8", "delimiter": ",", "quote": '"'}, ""),
+        (FileKind.CSV, {"encoding": "cp1252", "delimiter": "\t"}, ", encoding 'cp1252', delimiter '\\t'"),
+        (FileKind.TEXT, {"encoding": "utf-8", "lines": 12_000}, ", lines 12,000"),
+        (FileKind.IMAGE, {"format": "PNG", "width": 640, "height": 480}, ", width 640, height 480"),
+        (FileKind.PDF, {"pages": 3}, ", pages 3"),
+        (FileKind.OTHER, {"encoding": ["odd"], "lines": None, "delimiter": "x" * 500}, f", delimiter '{'x' * 80}'"),
+    ],
+)
+def test_what_readers_have_to_be_told_of_a_file_is_told(
+    world: World, kind: FileKind, details: dict[str, Any], told: str
+) -> None:
+    file = record("f")
+    world.catalog.add(file)
+    world.catalog.mark_ready(CHAT, file.file_id, FileReading(size_bytes=1_234, kind=kind, details=details))
+
+    assert section(text(world), "Files") == f"- `/home/user/f`: {words._KINDS[kind]}, 1,234 bytes{told}"
 
 
 def test_files_that_cannot_be_used_are_told_as_such(world: World) -> None:

@@ -1,13 +1,13 @@
 """A chat's context as text that a model reads: short, and only what helps to write code."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
 from sandkeeper.model import HOME, Column, EndReason, FileKind, FileRecord, FileStatus, Table
 from sandkeeper.services.context import ChatContext, CodeLimits, Installed, Outlook
 
 MAX_CHARS = 4_000
-PACKAGE_CHARS = 700
+PACKAGE_CHARS = 500
 NAME_CHARS = 80
 
 COLUMNS_SHOWN = (40, 15, 5, 0)
@@ -41,6 +41,13 @@ _KINDS = {
     FileKind.ZIP: "zip archive",
     FileKind.OTHER: "file",
 }
+
+
+_DETAILS = ("encoding", "delimiter", "quote", "escape", "lines", "records", "pages", "width", "height", "entries")
+"""What else there is to know of a file, where its kind has it."""
+
+_USUAL = {"encoding": ("utf-8", "ascii"), "delimiter": (",",), "quote": ('"',)}
+"""What goes without saying: it is what readers take for granted."""
 
 
 def briefing(context: ChatContext, max_chars: int = MAX_CHARS) -> str:
@@ -169,7 +176,7 @@ def _file(file: FileRecord, columns: int, *, with_tables: bool = True) -> str:
             pass
         case _:
             assert_never(file.status)
-    about += f"{_KINDS[file.kind or FileKind.OTHER]}, {_counted(file.size_bytes, 'byte')}"
+    about += ", ".join([_KINDS[file.kind or FileKind.OTHER], _counted(file.size_bytes, "byte"), *_details(file)])
     if not file.tables:
         return about
     if not with_tables:
@@ -178,6 +185,15 @@ def _file(file: FileRecord, columns: int, *, with_tables: bool = True) -> str:
         return f"{about}; {_table(file.tables[0], columns)}"
     tables = [f"  - {_name(table.name or '')}: {_table(table, columns)}" for table in file.tables]
     return "\n".join([about, *tables])
+
+
+def _details(file: FileRecord) -> Iterator[str]:
+    for name in _DETAILS:
+        match file.details.get(name):
+            case str(text) if text not in _USUAL.get(name, ()):
+                yield f"{name} {text[:NAME_CHARS]!r}"
+            case int(number):
+                yield f"{name} {number:,}"
 
 
 def _table(table: Table, columns: int) -> str:
