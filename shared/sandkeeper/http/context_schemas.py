@@ -21,8 +21,8 @@ NAME_CHARS = 200
 class ColumnInContext(Wire):
     """A column of a table."""
 
-    name: str
-    type: ColumnType
+    name: str = Field(description=f"Cut at {NAME_CHARS} characters.")
+    type: ColumnType = Field(description="`json`: lists or records; `empty`: no value in any row.")
 
 
 class TableInContext(Wire):
@@ -30,7 +30,7 @@ class TableInContext(Wire):
 
     name: str | None = Field(description="A sheet's name; null where the file is one table.")
     columns: list[ColumnInContext] = Field(description=f"The first {TABLE_COLUMNS}, or fewer where there are many.")
-    column_count: int
+    column_count: int = Field(description="How many there are in all.")
     row_count: int = Field(description="Without the header.")
 
     @classmethod
@@ -50,12 +50,12 @@ class FileInContext(Wire):
 
     file_id: FileId
     path: str = Field(description="Where it is in the sandbox once code runs.")
-    name: str
-    status: FileStatus
+    name: str = Field(description="As it was uploaded.")
+    status: FileStatus = Field(description="Only what is `ready` is in the sandbox once code runs.")
     kind: FileKind | None = Field(description="What it is by its content; null until that has been read.")
     size: int = Field(description="In bytes.")
     tables: list[TableInContext] = Field(description=f"The first {FILE_TABLES}.")
-    table_count: int
+    table_count: int = Field(description="How many there are in all.")
 
 
 class OutlookSchema(Wire):
@@ -80,7 +80,7 @@ class OutlookSchema(Wire):
 class InstalledPackage(Wire):
     """A package that code can import."""
 
-    name: str
+    name: str = Field(description="What pip calls it.")
     version: str | None = Field(description="Null where that is not known.")
 
 
@@ -90,7 +90,7 @@ class InstalledSchema(Wire):
     source: PackageSource = Field(
         description="Who says so: the chat's `sandbox` just now; another one of its `template`, lately; or nobody."
     )
-    packages: list[InstalledPackage]
+    packages: list[InstalledPackage] = Field(description="In the order of their names.")
 
     @classmethod
     def of(cls, installed: Installed) -> "InstalledSchema":
@@ -104,7 +104,7 @@ class LimitsSchema(Wire):
     """What a run may use."""
 
     default_timeout_ms: int = Field(description="Where a call names no `timeoutMs`.")
-    max_timeout_ms: int
+    max_timeout_ms: int = Field(description="The most that `timeoutMs` may be.")
     text_bytes: int = Field(description="How much a run may print.")
     reply_bytes: int = Field(description="How much a reply holds.")
 
@@ -134,8 +134,8 @@ class ContextReply(Wire):
     chat_id: ChatId
     text: str = Field(description="All of it but the tools, as text for a model: at most about 4,000 characters.")
     session: OutlookSchema
-    working_directory: str
-    files: list[FileInContext]
+    working_directory: str = Field(description="Where code runs, and where the chat's files are.")
+    files: list[FileInContext] = Field(description="Oldest first.")
     packages: InstalledSchema
     limits: LimitsSchema
     tools: ToolsSchema

@@ -25,14 +25,14 @@ Count = Annotated[int, Field(ge=1)]
 class PastExecution(Wire):
     """A run in brief; `GET …/executions/{executionId}` has its results."""
 
-    execution_id: FileId
+    execution_id: FileId = Field(description="The run's id.")
     state: ExecutionState = Field(description="`running` until somebody has seen its end.")
     success: bool | None = Field(description="Null while it runs.")
     error: str | None = Field(description="Why it did not succeed, in one line.")
     error_kind: ErrorKind | None = Field(description="The same as a word to tell apart by.")
-    created_at: AwareDatetime
+    created_at: AwareDatetime = Field(description="When the run was accepted.")
     started_at: AwareDatetime | None = Field(description="When the code began to run; null if that is not known.")
-    ended_at: AwareDatetime | None
+    ended_at: AwareDatetime | None = Field(description="Null while it runs.")
     execution_time: int | None = Field(description="The whole call, in milliseconds; null while it runs.")
     code: str = Field(description=f"Its first {CODE_CHARS} characters. An installation reads `%pip install …`.")
     code_truncated: bool = Field(description="There is more code than this.")
@@ -64,7 +64,7 @@ class PastExecution(Wire):
 class ExecutionPage(Wire):
     """Some of the chat's runs of the last 30 days, the latest first."""
 
-    executions: list[PastExecution]
+    executions: list[PastExecution] = Field(description="At most `limit` of them.")
     next: str | None = Field(description="Give this as `next` to get those before them; null at the end.")
 
     @classmethod
