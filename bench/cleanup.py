@@ -22,10 +22,17 @@ from rich.table import Table
 from local.template import Template
 from sandkeeper.adapters import dynamodb
 from sandkeeper.adapters.dynamodb.items import claim_item, session_item
-from sandkeeper.adapters.memory import MemoryJournal, MemoryRunLog, MemorySandboxProvider
+from sandkeeper.adapters.memory import (
+    MemoryArtifactCatalog,
+    MemoryArtifactContents,
+    MemoryJournal,
+    MemoryRunLog,
+    MemorySandboxProvider,
+)
 from sandkeeper.model import ChatKey, Lifetimes, SandboxRef, Session, SessionState
 from sandkeeper.ports import SandboxSpec
 from sandkeeper.services import marks
+from sandkeeper.services.artifacts import Artifacts
 from sandkeeper.services.cleanup import Cleanup, CleanupReport
 from sandkeeper.services.collect import Collect
 from sandkeeper.services.ending import Ending
@@ -125,9 +132,10 @@ def tick(live: int, *, sandboxes: int) -> Cost:
 def _cleanup(client: Any, provider: MemorySandboxProvider) -> Iterator[Cleanup]:
     table = dynamodb.Table(client, TABLE)
     store, journal = dynamodb.DynamoSessionStore(table), MemoryJournal()
-    collect = Collect(store, provider, MemoryRunLog(), LIFETIMES, lambda: NOW, journal)
-    ending = Ending(store, provider, collect, LIFETIMES, lambda: NOW, lambda: "never")
     with ThreadPoolExecutor(8) as beside:
+        artifacts = Artifacts(MemoryArtifactCatalog(), MemoryArtifactContents(), provider, beside, journal)
+        collect = Collect(store, provider, MemoryRunLog(), artifacts, LIFETIMES, lambda: NOW, journal)
+        ending = Ending(store, provider, collect, LIFETIMES, lambda: NOW, lambda: "never")
         reconcile = Reconcile(ending, STACK, dynamodb.DynamoSweepStore(table), beside, journal)
         yield Cleanup(ending, reconcile, beside, journal)
 

@@ -27,6 +27,7 @@ def server_environment(host: str, port: int, folder: Path) -> dict[str, str]:
     return {
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
+        **CREDENTIALS,  # it takes no address to download from that others have signed
         "BIND_HOST": host,
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": REGION,
@@ -55,7 +56,9 @@ def client(service: str, url: str) -> Any:
         region_name=REGION,
         aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        config=Config(proxies={}, retries={"mode": "standard"}),
+        config=Config(
+            proxies={}, retries={"mode": "standard"}, signature_version="s3v4" if service == "s3" else None
+        ),
     )
 
 

@@ -18,50 +18,30 @@ from rich.console import Console, RenderableType
 
 from local import show
 from local.processes import StackError
-from local.project import ROOT, SAMPLE, shown
+from local.project import ROOT, SAMPLE, WORKBOOK, shown
 from local.settings import Settings
 from local.stack import Stack
+from local.story import ANALYSE, ASK_AGAIN, DRAW, JOIN, LOOK_AROUND, NEVER_ENDS, RAISE, TRAIN
 
-PLOT = ROOT / "demo-output" / "salaries.png"
+OUTPUT = ROOT / "demo-output"
+PLOT, REPORT, NOTEBOOK = "salaries.png", "report.xlsx", "chat.ipynb"
 READY_WITHIN_S = 20
 CALL_WITHIN_S = 60
 PNG = b"\x89PNG\r\n\x1a\n"
+ZIP = b"PK\x03\x04"
+SPREADSHEET = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+SHEETS = {
+    "Departments": {
+        "Department": "text",
+        "Head": "text",
+        "Floor": "integer",
+        "Budget": "integer",
+        "Founded": "date",
+    },
+    "Targets": {"Department": "text", "Quarter": "text", "Target": "number"},
+}
 COLUMNS = ["EmployeeID", "Name", "Department", "Position", "Salary", "HireDate", "YearsExperience"]
 HEADCOUNT = {"Engineering": 5, "Marketing": 3, "Sales": 3, "Human Resources": 2, "Finance": 2}
-
-LOOK_AROUND = """\
-import glob, os, sys
-print("Python", sys.version.split()[0], "in", os.getcwd(), "with", glob.glob("*.csv"))"""
-ANALYSE = """\
-import pandas as pd
-df = pd.read_csv("employee_data.csv")
-print("shape", df.shape)
-print(f"average salary {df['Salary'].mean():.2f}")
-print(df["Department"].value_counts().to_string(header=False))"""
-ASK_AGAIN = """\
-by_department = df.groupby("Department")["Salary"].mean().sort_values()
-print(by_department.round(2).to_string(header=False))"""
-DRAW = """\
-import matplotlib.pyplot as plt
-fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
-bars = ax.barh(by_department.index, by_department.values, color="#2a9d8f")
-ax.bar_label(bars, fmt="{:,.0f}", padding=4)
-ax.set(title="Average salary by department", xlabel="Salary", xlim=(0, 120_000))
-ax.xaxis.set_major_formatter("{x:,.0f}")
-ax.spines[["top", "right"]].set_visible(False)
-plt.show()"""
-RAISE = 'df["Bonus"].sum()'
-TRAIN = """\
-import time
-for step in range(1, 11):
-    time.sleep(4)
-    trained = step * 10
-    print(f"{trained} % trained")"""
-NEVER_ENDS = """\
-import itertools
-for lap in itertools.count(1):
-    print("lap", lap)
-    time.sleep(0.5)"""
 
 Answer = dict[str, Any]
 Seen = list[RenderableType]
@@ -97,13 +77,15 @@ class Chat:
     tell: Callable[[str], None] = print
     """Shows a line of output as it comes."""
     table: Path = SAMPLE
-    plot: Path = PLOT
+    output: Path = OUTPUT
     chat_id: str = field(default_factory=lambda: f"demo-{uuid.uuid4().hex[:8]}")
     file_id: str = ""
     sandbox_id: str = ""
+    report: Answer = field(default_factory=dict)
+    """The artifact that a program has left behind."""
 
     def steps(self) -> Iterator[tuple[str, Callable[[], Seen]]]:
-        """The eleven steps, in order."""
+        """The fifteen steps, in order."""
         yield "Upload employee_data.csv", self.upload
         yield "Its metadata, read as soon as it was there", self.metadata
         yield "First call: a sandbox for this chat, and the file in it", self.first_call
@@ -111,38 +93,52 @@ class Chat:
         yield "Ask how the session is", self.status
         yield "Second question: same sandbox, same variables", self.ask_again
         yield "Draw a plot", self.draw
+        yield "Upload an Excel file: what its sheets hold", self.upload_workbook
+        yield "Join it with the table; the report that the code writes is kept", self.join
         yield "A program that raises is a result, too", self.fail
         yield "A run of 40 seconds: 202, live output, its result", self.train
         yield "A run that would never end, cancelled", self.cancel
         yield "Close", self.close
+        yield "Download the report, though its sandbox is gone", self.download
+        yield "The whole chat as a notebook", self.notebook
 
     def upload(self) -> Seen:
         content = self.table.read_bytes()
-        described = {"fileName": "employee_data.csv", "size": len(content), "contentType": "text/csv"}
-        ticket = self._call("POST", f"/api/chats/{self.chat_id}/files", json=described)
-        expect("place in the sandbox", ticket["path"], "/home/user/employee_data.csv")
-        upload = ticket["upload"]
-        part = ("employee_data.csv", content, "text/csv")
-        stored = self.http.post(upload["url"], data=upload["fields"], files={"file": part})
-        expect(f"the upload was taken ({stored.status_code} {stored.text})", stored.is_success, True)
-        self.file_id = ticket["fileId"]
+        self.file_id = self._upload("employee_data.csv", content, "text/csv")
         return [f"{len(content):,} bytes, by a presigned POST straight to S3"]
 
+    def _upload(self, name: str, content: bytes, content_type: str) -> str:
+        """The id of a file that has been uploaded."""
+        described = {"fileName": name, "size": len(content), "contentType": content_type}
+        ticket = self._call("POST", f"{self._chat}/files", json=described)
+        expect("place in the sandbox", ticket["path"], f"/home/user/{name}")
+        upload = ticket["upload"]
+        part = (name, content, content_type)
+        stored = self.http.post(upload["url"], data=upload["fields"], files={"file": part})
+        expect(f"the upload was taken ({stored.status_code} {stored.text})", stored.is_success, True)
+        return str(ticket["fileId"])
+
     def metadata(self) -> Seen:
-        path = f"/api/chats/{self.chat_id}/files/{self.file_id}"
+        found = self._read(self.file_id)
+        expect("headers", found["headers"], COLUMNS)
+        expect("row count", found["rowCount"], 15)
+        return [f"{found['rowCount']} rows of {len(COLUMNS)} columns", show.columns(found["tables"][0]["columns"])]
+
+    def _read(self, file_id: str) -> Answer:
+        """What is known of a file once it has been read."""
+        path = f"{self._chat}/files/{file_id}"
         deadline = time.monotonic() + READY_WITHIN_S
         while (found := self._call("GET", path))["status"] == "pending" and time.monotonic() < deadline:
             time.sleep(0.05)
         expect("status of the file", found["status"], "ready")
-        expect("headers", found["headers"], COLUMNS)
-        expect("row count", found["rowCount"], 15)
-        return [f"{found['rowCount']} rows of {len(COLUMNS)} columns: {', '.join(found['headers'])}"]
+        return found
 
     def first_call(self) -> Seen:
         answer = self._run(LOOK_AROUND)
         expect("session", answer["session"]["status"], "new")
         expect("files put into the sandbox", answer["uploadedFiles"], ["/home/user/employee_data.csv"])
         expect("the program sees the file", "['employee_data.csv']" in printed(answer), True)
+        expect("files that the code has changed", answer["artifacts"], [])
         self.sandbox_id = answer["sandboxId"]
         return [show.code(LOOK_AROUND), show.output(printed(answer)), f"new sandbox {self.sandbox_id}"]
 
@@ -177,13 +173,63 @@ class Chat:
         expect("first bytes of the picture", picture[: len(PNG)], PNG)
         charts = [each["content"] for each in answer["results"] if each["type"] == "chart"]
         expect("bars in the chart's data", [len(chart["elements"]) for chart in charts], [len(HEADCOUNT)])
-        self.plot.parent.mkdir(parents=True, exist_ok=True)
-        self.plot.write_bytes(picture)
+        saved = self._save(PLOT, picture)
         return [
             show.code(DRAW),
-            f"{len(picture):,} bytes of PNG, saved as {shown(self.plot)}, and the chart as data:",
+            f"{len(picture):,} bytes of PNG, saved as {shown(saved)}, and the chart as data:",
             show.bars(charts[0]),
         ]
+
+    def upload_workbook(self) -> Seen:
+        found = self._read(self._upload("departments.xlsx", WORKBOOK.read_bytes(), SPREADSHEET))
+        sheets = {table["name"]: table["columns"] for table in found["tables"]}
+        types = {name: {each["name"]: each["type"] for each in columns} for name, columns in sheets.items()}
+        expect("columns and their types, by sheet", types, SHEETS)
+        expect("rows of the sheets", [table["rowCount"] for table in found["tables"]], [5, 12])
+        expect("cells without a value", sum(each["nulls"] for each in sheets["Departments"]), 1)
+        seen: Seen = []
+        for table in found["tables"]:
+            seen += [f"{table['name']}: {table['rowCount']} rows", show.columns(table["columns"])]
+        return seen
+
+    def join(self) -> Seen:
+        answer = self._run(JOIN)
+        self._expect_reuse(answer)
+        tables = [each["content"] for each in answer["results"] if each["type"] == "table"]
+        expect("dataframes as data", len(tables), 1)
+        (self.report,) = answer["artifacts"]
+        kept = (self.report["path"], self.report["mimeType"], self.report["status"])
+        expect("the file that the code has written", kept, ("/home/user/report.xlsx", SPREADSHEET, "stored"))
+        rows = printed(answer, "text/html")
+        expect("people of Engineering are in the table", "Ada Novak" in rows, True)
+        return [show.code(JOIN), f"the dataframe, as HTML and as data; and {self.report['size']:,} bytes of Excel"]
+
+    def download(self) -> Seen:
+        found = self._call("GET", f"{self._chat}/artifacts")["artifacts"]
+        expect("the chat's artifacts", [each["artifactId"] for each in found], [self.report["artifactId"]])
+        led = self.http.get(f"{self._chat}/artifacts/{self.report['artifactId']}", headers=self._headers)
+        expect("status code", led.status_code, 302)
+        content = self.http.get(led.headers["location"]).content
+        expect("size of the download", len(content), self.report["size"])
+        expect("first bytes of an Excel file", content[: len(ZIP)], ZIP)
+        return [f"{len(content):,} bytes of Excel, saved as {shown(self._save(REPORT, content))}"]
+
+    def notebook(self) -> Seen:
+        answer = self.http.get(f"{self._chat}/notebook", headers=self._headers, follow_redirects=True)
+        expect("status code", answer.status_code, 200)
+        cells = [cell for cell in answer.json()["cells"] if cell["cell_type"] == "code"]
+        sources = ["".join(cell["source"]) for cell in cells]
+        expect("programs in it", [code for code in (ANALYSE, DRAW, JOIN) if code not in sources], [])
+        expect("cells with output", sum(bool(cell["outputs"]) for cell in cells), len(cells))
+        saved = self._save(NOTEBOOK, answer.content)
+        return [f"{len(cells)} cells with all their outputs, saved as {shown(saved)}: open it in Jupyter"]
+
+    def _save(self, name: str, content: bytes) -> Path:
+        """Where the content has been written to."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        path = self.output / name
+        path.write_bytes(content)
+        return path
 
     def fail(self) -> Seen:
         answer = self._execute(RAISE)
@@ -263,6 +309,10 @@ class Chat:
         expect("state was reset", answer["session"]["stateReset"], False)
 
     @property
+    def _chat(self) -> str:
+        return f"/api/chats/{self.chat_id}"
+
+    @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.api_key}"}
 
@@ -274,9 +324,9 @@ class Chat:
         return dict(answer.json()) if answer.content else {}
 
 
-def printed(answer: Mapping[str, Any]) -> str:
-    """What the program wrote to standard output."""
-    return "".join(each["content"] for each in answer["results"] if each["mimeType"] == "text/plain")
+def printed(answer: Mapping[str, Any], mime_type: str = "text/plain") -> str:
+    """What the program wrote to standard output, or showed in another form."""
+    return "".join(each["content"] for each in answer["results"] if each["mimeType"] == mime_type)
 
 
 def series(text: str) -> Iterator[tuple[str, str]]:
@@ -308,7 +358,7 @@ def walk(chat: Chat, display: show.Show) -> bool:
     return True
 
 
-def run(settings: Settings, console: Console, logs: Path, table: Path = SAMPLE, plot: Path = PLOT) -> int:
+def run(settings: Settings, console: Console, logs: Path, table: Path = SAMPLE, output: Path = OUTPUT) -> int:
     """The exit code of the whole demo, which leaves no server behind: 0 if every step was as expected."""
     display = show.Show(console)
     display.title()
@@ -320,7 +370,7 @@ def run(settings: Settings, console: Console, logs: Path, table: Path = SAMPLE, 
                 stack = ending.enter_context(Stack(settings.on_free_ports(), logs, display.ready))
             display.started(time.monotonic() - started)
             client = httpx.Client(base_url=stack.settings.api_url, timeout=CALL_WITHIN_S, trust_env=False)
-            chat = Chat(ending.enter_context(client), settings.api_key, display.live, table, plot)
+            chat = Chat(ending.enter_context(client), settings.api_key, display.live, table, output)
             passed = walk(chat, display)
             stack.check()
     except StackError as error:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "local" / "data" / "employee_data.csv"
+WORKBOOK = ROOT / "local" / "data" / "departments.xlsx"
 
 
 def shown(path: Path) -> str:

@@ -97,6 +97,17 @@ def output(text: str) -> RenderableType:
     return _beside(Text("→ ", "cyan"), Text(text.rstrip("\n")))
 
 
+def columns(described: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The columns of a table, each with its type; and how many values it lacks."""
+    named = [
+        Text.assemble(
+            each["name"], (f" {each['type']}", "cyan"), (f", {each['nulls']} empty" if each["nulls"] else "", "dim")
+        )
+        for each in described
+    ]
+    return Text(" · ").join(named)
+
+
 def bars(chart: Mapping[str, Any]) -> RenderableType:
     """A bar chart from the data that came with its picture."""
     drawn = Table.grid(padding=(0, 1))

@@ -1,9 +1,25 @@
 """Values that tests start from; each names only what matters to it."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sandkeeper.model import EndReason, FileRecord, Output, RunEnd, SandboxRef, Session, SessionState, utc_moment
+from sandkeeper.model import (
+    Artifact,
+    ArtifactStatus,
+    ChangedFile,
+    Changes,
+    Column,
+    EndReason,
+    FileRecord,
+    Output,
+    RunEnd,
+    SandboxRef,
+    Session,
+    SessionState,
+    Table,
+    utc_moment,
+)
 from sandkeeper.runs import Accepted, Ended, Execution, RunContext, RunEvent, RunOrder, Started
 from tests.world import CHAT, START
 
@@ -94,6 +110,33 @@ def record(name: str = "data.csv", **changes: Any) -> FileRecord:
     return FileRecord(**values | changes)
 
 
+def artifact(number: int = 0, **changes: Any) -> Artifact:
+    """Returns a stored artifact of `run-1`, or of the run named."""
+    run_id = changes.get("execution_id", "run-1")
+    values: dict[str, Any] = {
+        "key": CHAT,
+        "artifact_id": f"{run_id}-{number}",
+        "execution_id": run_id,
+        "path": "/home/user/out.csv",
+        "size_bytes": 3,
+        "mime_type": "text/csv",
+        "created_at": START,
+        "status": ArtifactStatus.STORED,
+        "address": f"artifacts/{number}",
+    }
+    return Artifact(**values | changes)
+
+
+def table(*names: str, **changes: Any) -> Table:
+    """Returns a table of whole numbers with these columns and three rows."""
+    values: dict[str, Any] = {
+        "columns": [Column(name=name, type="integer", nulls=0) for name in names],
+        "row_count": 3,
+        "sample": [[1] * len(names)],
+    }
+    return Table(**values | changes)
+
+
 def context(**changes: Any) -> RunContext:
     """Returns what is known of `run-1` in `busy()` when its code is sent."""
     values: dict[str, Any] = {
@@ -141,3 +184,11 @@ def opened(**changes: Any) -> Execution:
 def ended(*outputs: Output, end: RunEnd = RunEnd.FINISHED, reset: EndReason | None = None) -> Execution:
     """Returns `run-1` once it is over."""
     return Execution.of(CHAT, "run-1", events(*outputs, end=end, reset=reset))
+
+
+def having_changed(*files: ChangedFile, more: int = 0) -> Execution:
+    """Returns `run-1` once it is over, which has created or changed these files and `more` others."""
+    *before, last = events()
+    return Execution.of(
+        CHAT, "run-1", [*before, replace(last, what=Ended(RunEnd.FINISHED, changes=Changes(files, more)))]
+    )

@@ -10,11 +10,18 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, Literal, Protocol
 
-from sandkeeper.adapters.memory import MemoryFileCatalog, MemoryFileContents, MemoryJournal
+from sandkeeper.adapters.memory import (
+    MemoryArtifactCatalog,
+    MemoryArtifactContents,
+    MemoryFileCatalog,
+    MemoryFileContents,
+    MemoryJournal,
+)
 from sandkeeper.errors import SandboxUnavailable, SandkeeperError, SessionBusy, StoreUnavailable
 from sandkeeper.model import ChatKey, Lifetimes
 from sandkeeper.ports import RunLog, SandboxGone, SessionStore, SweepStore
 from sandkeeper.runs import Execution
+from sandkeeper.services.artifacts import Artifacts
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.cleanup import Cleanup
 from sandkeeper.services.collect import Collect
@@ -259,12 +266,15 @@ class Stage:
         store: Any = Gate(process, self.rows.store, STORE_STOPS, fails, self._hears)
         sandboxes: Any = Gate(process, self.sandboxes, SANDBOX_STOPS, fails, self._hears)
         runs: Any = Gate(process, self.rows.runs, LOG_STOPS, fails, self._hears)
+        artifacts = Artifacts(
+            MemoryArtifactCatalog(), MemoryArtifactContents(), sandboxes, process, MemoryJournal()
+        )
         return Sessions(
             store=store,
             sandboxes=sandboxes,
             lifetimes=LIFETIMES,
             quota=SessionQuota(store, cap=20),
-            collect=Collect(store, sandboxes, runs, LIFETIMES, clock, MemoryJournal()),
+            collect=Collect(store, sandboxes, runs, artifacts, LIFETIMES, clock, MemoryJournal()),
             stack=STACK,
             clock=clock,
             new_id=self._new_id,

@@ -10,15 +10,19 @@ from typing import Any
 
 from sandkeeper.adapters.memory import (
     MemoryApiKeyStore,
+    MemoryArtifactCatalog,
+    MemoryArtifactContents,
     MemoryFileCatalog,
     MemoryFileContents,
     MemoryJournal,
     MemoryPackageLists,
+    MemoryResultStore,
     MemoryRunLog,
     MemorySandboxProvider,
     MemorySessionStore,
     MemorySweepStore,
 )
+from sandkeeper.adapters.reading import ProcessContentReader
 from sandkeeper.model import (
     ApiKey,
     ChatKey,
@@ -32,6 +36,7 @@ from sandkeeper.model import (
     Session,
 )
 from sandkeeper.runs import RunEvent, RunOrder
+from sandkeeper.services.artifacts import Artifacts
 from sandkeeper.services.auth import hash_token
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.cleanup import Cleanup
@@ -165,8 +170,12 @@ class World:
     sandboxes: MemorySandboxProvider = field(default_factory=MemorySandboxProvider)
     catalog: MemoryFileCatalog = field(default_factory=MemoryFileCatalog)
     contents: MemoryFileContents = field(default_factory=MemoryFileContents)
+    reader: ProcessContentReader = field(default_factory=ProcessContentReader)
     keys: MemoryApiKeyStore = field(default_factory=MemoryApiKeyStore)
     runs: MemoryRunLog = field(default_factory=MemoryRunLog)
+    results: MemoryResultStore = field(default_factory=MemoryResultStore)
+    artifact_catalog: MemoryArtifactCatalog = field(default_factory=MemoryArtifactCatalog)
+    artifact_contents: MemoryArtifactContents = field(default_factory=MemoryArtifactContents)
     package_lists: MemoryPackageLists = field(default_factory=MemoryPackageLists)
     journal: Journal = field(default_factory=Journal)
     wiring: ApiWiring = field(default_factory=ApiWiring)
@@ -177,7 +186,10 @@ class World:
         self.beside = Beside()
         self.taps = {
             name: Tap(getattr(self, name))
-            for name in ("store", "sandboxes", "catalog", "contents", "keys", "runs", "sweeps", "package_lists")
+            for name in (
+                *("store", "sandboxes", "catalog", "contents", "keys", "runs", "results", "sweeps"),
+                *("artifact_catalog", "artifact_contents", "package_lists"),
+            )
         }
         self.issue_key(TOKEN, OWNER)
         self.configure()
@@ -186,10 +198,18 @@ class World:
         """Deploys the function anew, with settings that differ from the defaults in these."""
         required = {"table_name": "table", "bucket_name": "bucket", "stack_name": "test", "e2b_api_key": "key"}
         settings = ApiSettings.model_validate(required | changes)
+        artifacts = Artifacts(
+            catalog=self.taps["artifact_catalog"],
+            contents=self.taps["artifact_contents"],
+            sandboxes=self.taps["sandboxes"],
+            copying=self.beside,
+            journal=self.journal,
+        )
         collect = Collect(
             store=self.taps["store"],
             sandboxes=self.taps["sandboxes"],
             runs=self.taps["runs"],
+            artifacts=artifacts,
             lifetimes=settings.lifetimes,
             clock=self.clock,
             journal=self.journal,
@@ -207,7 +227,7 @@ class World:
         wired = vars(self.wiring)
         wired.clear()
         wired.update(self.taps, settings=settings, journal=self.journal, beside=self.beside)
-        wired.update(sessions=sessions, collect=collect)
+        wired.update(sessions=sessions, collect=collect, artifacts=artifacts)
         for name in ("files", "history", "context"):
             wired[name] = replace(getattr(self.wiring, name), clock=self.clock)
 
@@ -245,7 +265,7 @@ class World:
     def ingest(self) -> Ingest:
         """What reads uploaded files."""
         wiring = self.wiring
-        return Ingest(wiring.catalog, wiring.contents, wiring.store, self.journal)
+        return Ingest(wiring.catalog, wiring.contents, wiring.store, self.reader, self.journal)
 
     def run(
         self,

@@ -6,6 +6,7 @@
     ├── SessionNotFound       this chat of this owner has no live session
     ├── ExecutionNotFound     no such run in this chat of this owner
     ├── FileNotFound          no such file in this chat of this owner
+    ├── ArtifactNotFound      no such artifact in this chat of this owner, or it was not stored
     ├── FileNotReady          uploaded or read too recently; a retry helps
     ├── FileUnusable          its content cannot be used; a retry does not help
     ├── PayloadTooLarge       the request's body is over the limit
@@ -65,6 +66,10 @@ class ExecutionNotFound(SandkeeperError):
 
 class FileNotFound(SandkeeperError):
     """This chat has no such file; another owner's file is as unknown as one that never was."""
+
+
+class ArtifactNotFound(SandkeeperError):
+    """This chat has no such artifact to be downloaded; another owner's is as unknown as one that never was."""
 
 
 class FileNotReady(SandkeeperError):

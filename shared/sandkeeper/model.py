@@ -296,6 +296,10 @@ class FileRecord:
     created_at: datetime
     status: FileStatus = FileStatus.PENDING
     reason: str | None = None
+    replaces: bool = False
+    """Once it is ready it takes the place of the file that has its path, which stays as it is until then."""
+    replaced_id: str | None = None
+    """Which file that was."""
     kind: FileKind | None = None
     """None until the content has been read."""
     tables: Sequence[Table] = ()
@@ -371,11 +375,66 @@ class RunEnd(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedFile:
+    """A file that a run has created or changed. `path` is absolute, below `HOME`."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a run has done to the files in its sandbox, as far as that was looked at and is told."""
+
+    files: Sequence[ChangedFile] = ()
+    more: int = 0
+    """How many others have changed."""
+    all_seen: bool = True
+    """False when there are too many files for all to be looked at."""
+
+
+NO_CHANGES = Changes()
+
+
+@dataclass(frozen=True, slots=True)
 class RunOutcome:
     """What a run gave, in the order in which it appeared, also when it did not finish."""
 
     outputs: Sequence[Output]
     end: RunEnd
+    changes: Changes = NO_CHANGES
+
+
+# ── Artifacts ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class ArtifactStatus(StrEnum):
+    """Where a file that a run has created or changed can be had."""
+
+    STORED = "stored"
+    """From the artifacts' store, also when the sandbox is gone."""
+    PENDING = "pending"
+    """From the sandbox only: whoever asks next for the run or uses its session stores it."""
+    SKIPPED = "skipped"
+    """From the sandbox only, for a reason that is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file that a run has created or changed, as it was at the run's end."""
+
+    key: ChatKey
+    artifact_id: str
+    execution_id: str
+    path: str
+    size_bytes: int
+    mime_type: str
+    created_at: datetime
+    status: ArtifactStatus = ArtifactStatus.PENDING
+    reason: str | None = None
+    """Why it is `skipped`."""
+    address: str | None = None
+    """Where its content lies, once it is `stored`."""
 
 
 # ── API keys ────────────────────────────────────────────────────────────────────────────────────────

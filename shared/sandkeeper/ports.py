@@ -6,12 +6,13 @@ raise `StoreUnavailable` (stores) or `SandboxUnavailable`, `CapacityExhausted` a
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from sandkeeper.model import (
     ApiKey,
+    Artifact,
     ChatKey,
     EndReason,
     FileReading,
@@ -304,6 +305,13 @@ class SandboxProvider(Protocol):
         """Streams `content` to `path`, making its folders. Raises `SandboxGone`."""
         ...
 
+    def read_file(self, sandbox: SandboxRef, path: str) -> Iterator[bytes]:
+        """Opens the file and returns its chunks.
+
+        Raises `FileNotFound`, also for what is no file, and `SandboxGone`.
+        """
+        ...
+
     def delete_file(self, sandbox: SandboxRef, path: str) -> None:
         """Removes the file, if it is there. Raises `SandboxGone`."""
         ...
@@ -392,11 +400,45 @@ class PackageLists(Protocol):
         ...
 
 
+class ArtifactCatalog(Protocol):
+    """What is known of the files that runs have left behind. Every record is kept for 30 days."""
+
+    def add(self, artifacts: Sequence[Artifact]) -> Sequence[Artifact]:
+        """Adds the artifacts of one run. Returns what is known of that run's: these, unless others came first."""
+        ...
+
+    def of_run(self, key: ChatKey, execution_id: str) -> Sequence[Artifact]:
+        """Returns the run's artifacts, none for a run that is not known to have any."""
+        ...
+
+    def of_chat(self, key: ChatKey) -> Sequence[Artifact]:
+        """Returns the chat's artifacts as the last writes left them: those of the latest run first."""
+        ...
+
+
+class ArtifactContents(Protocol):
+    """The bytes of artifacts."""
+
+    def write(self, artifact: Artifact, content: Iterator[bytes]) -> str:
+        """Keeps the content, in bounded memory, and returns where it lies: a place of its own, however often asked.
+
+        Whatever `content` raises comes out, and then nothing is kept.
+        """
+        ...
+
+    def presign(self, artifact: Artifact, *, lasts: timedelta) -> str:
+        """Returns a URL that gives the stored content to whoever has it, as a download of the file's name."""
+        ...
+
+
 class FileCatalog(Protocol):
     """The records of chats' files."""
 
     def add(self, record: FileRecord) -> bool:
-        """Adds the record. Returns False, and writes nothing, when another file has its path."""
+        """Adds the record. Returns False, and writes nothing, when another file has its path.
+
+        One that `replaces` takes its path only when it is ready.
+        """
         ...
 
     def get(self, key: ChatKey, file_id: str) -> FileRecord | None:
@@ -408,7 +450,11 @@ class FileCatalog(Protocol):
         ...
 
     def mark_ready(self, key: ChatKey, file_id: str, reading: FileReading) -> bool:
-        """Records what reading the content gave. Returns False when the file has been deleted."""
+        """Records what reading the content gave. Returns False when the file has been deleted.
+
+        Of one that `replaces`, the record of the file that has its path is removed in the same write, and its id is
+        noted as `replaced_id`: of any number of such files the one that was ready last has the path.
+        """
         ...
 
     def mark_failed(self, key: ChatKey, file_id: str, reason: str) -> bool:
@@ -416,7 +462,7 @@ class FileCatalog(Protocol):
         ...
 
     def delete(self, record: FileRecord) -> None:
-        """Removes the record and frees its path. Removing what is gone does nothing."""
+        """Removes the record and frees its path, if it has that. Removing what is gone does nothing."""
         ...
 
 
@@ -433,6 +479,39 @@ class FileContents(Protocol):
 
     def delete(self, key: ChatKey, file_id: str) -> None:
         """Removes the content. Removing what is gone does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where something is to be downloaded by whoever has the URL, for a while."""
+
+    url: str = field(repr=False)
+    size_bytes: int
+    expires_in: timedelta
+
+
+class ResultStore(Protocol):
+    """Results that are too large for a reply. Kept for 30 days."""
+
+    def keep(self, key: ChatKey, content: bytes, mime_type: str) -> Link:
+        """Keeps the content, and returns a new link to it. Equal contents of a chat are kept once."""
+        ...
+
+
+class Unreadable(Exception):
+    """The content is damaged, over a limit, or not what the file's name says. The message names file and fix."""
+
+
+class ContentReader(Protocol):
+    """Says what a file holds."""
+
+    def __call__(self, content: Iterable[bytes], *, name: str, content_type: str) -> FileReading:
+        """Returns what the content holds, whatever the name and the type say. Raises `Unreadable`.
+
+        That is all that content can do: it cannot crash, block or starve the reader. Errors of `content` itself
+        come out as they are.
+        """
         ...
 
 

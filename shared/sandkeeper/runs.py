@@ -9,10 +9,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sandkeeper.model import ChatKey, EndReason, Output, RunEnd, RunOutcome, SessionStatus
+from sandkeeper.model import (
+    NO_CHANGES,
+    Artifact,
+    Changes,
+    ChatKey,
+    EndReason,
+    Output,
+    RunEnd,
+    RunOutcome,
+    SessionStatus,
+)
 
 MAX_OUTPUT_BYTES = 3_000_000
-"""How much a run may put out: as much as fits into a reply."""
+"""How much text a run may put out: as much as fits into a reply."""
+MAX_DISPLAY_BYTES = 20_000_000
+"""How much it may display in all: plots, tables, HTML. What is too large for a reply is linked to."""
 
 LAST_NUMBER = 1_000_000_000
 """The number of an end that no runner has told: it comes after whatever there was."""
@@ -59,6 +71,7 @@ class RunOrder:
     code: str
     context: RunContext
     output_bytes: int = MAX_OUTPUT_BYTES
+    display_bytes: int = MAX_DISPLAY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +91,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The run is over; nothing comes after this. `reset`: variables are gone now."""
+    """The run is over; nothing comes after this. `reset`: variables are gone now. `changes`: to files."""
 
     end: RunEnd
     reset: bool = False
+    changes: Changes = NO_CHANGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +130,8 @@ class Execution:
     context: RunContext
     created_at: datetime
     events: Sequence[RunEvent] = ()
+    artifacts: Sequence[Artifact] = ()
+    """What came of the files that it has changed."""
 
     @classmethod
     def of(cls, key: ChatKey, execution_id: str, events: Sequence[RunEvent]) -> "Execution":
@@ -154,7 +170,13 @@ class Execution:
         """What it gave."""
         assert self.end is not None, "the run goes on"  # noqa: S101
         outputs = [event.what for event in self.events if not isinstance(event.what, Accepted | Started | Ended)]
-        return RunOutcome(outputs, self.end)
+        return RunOutcome(outputs, self.end, self.changes)
+
+    @property
+    def changes(self) -> Changes:
+        """What it has done to files."""
+        last = self.events[-1].what if self.events else None
+        return last.changes if isinstance(last, Ended) else NO_CHANGES
 
     @property
     def reset_reason(self) -> EndReason | None:

@@ -16,6 +16,7 @@ from sandkeeper.ports import (
     FileCatalog,
     FileContents,
     PackageLists,
+    ResultStore,
     RunLog,
     SandboxProvider,
     SessionStore,
@@ -27,6 +28,7 @@ from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, Sa
 if TYPE_CHECKING:
     from sandkeeper.adapters.dynamodb import Table
     from sandkeeper.adapters.s3 import S3RunBodies
+    from sandkeeper.services.artifacts import Artifacts
     from sandkeeper.services.auth import Authenticate
     from sandkeeper.services.cleanup import Cleanup
     from sandkeeper.services.collect import Collect
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from sandkeeper.services.history import History
     from sandkeeper.services.hydrate import Hydrate
     from sandkeeper.services.ingest import Ingest
+    from sandkeeper.services.overflow import Overflow
     from sandkeeper.services.packages import Packages
     from sandkeeper.services.sessions import Sessions
     from sandkeeper.telemetry import LambdaJournal
@@ -70,6 +73,10 @@ def _client(service: str) -> Any:
             # Saves a quarter of a small call's time. Requests are built by our adapters alone, and the contract
             # suites hold these to the emulators.
             parameter_validation=False,
+            # Addresses to download from would be signed the old way else, which S3 takes in few regions only.
+            signature_version="s3v4" if service == "s3" else None,
+            # By the region's own name: by the one for all, a young bucket answers with a redirect.
+            s3={"addressing_style": "virtual"},
         ),
     )
 
@@ -169,7 +176,30 @@ class _Sandboxes(_Tables):
         """See runs to their end."""
         from sandkeeper.services.collect import Collect  # noqa: PLC0415
 
-        return Collect(self.store, self.sandboxes, self.runs, self.settings.lifetimes, utc_now, self.journal)
+        return Collect(
+            store=self.store,
+            sandboxes=self.sandboxes,
+            runs=self.runs,
+            artifacts=self.artifacts,
+            lifetimes=self.settings.lifetimes,
+            clock=utc_now,
+            journal=self.journal,
+        )
+
+    @cached_property
+    def artifacts(self) -> "Artifacts":
+        """Keep the files that runs leave behind."""
+        from sandkeeper.adapters.dynamodb import DynamoArtifactCatalog  # noqa: PLC0415
+        from sandkeeper.adapters.s3 import S3ArtifactContents  # noqa: PLC0415
+        from sandkeeper.services.artifacts import AT_ONCE, Artifacts  # noqa: PLC0415
+
+        return Artifacts(
+            catalog=DynamoArtifactCatalog(self.table),
+            contents=S3ArtifactContents(lambda: self.s3, self.settings.bucket_name, new_ulid),
+            sandboxes=self.sandboxes,
+            copying=ThreadPoolExecutor(AT_ONCE, thread_name_prefix="copying"),
+            journal=self.journal,
+        )
 
 
 class ApiWiring(_Sandboxes):
@@ -261,6 +291,20 @@ class ApiWiring(_Sandboxes):
         from sandkeeper.services.executions import Executions  # noqa: PLC0415
 
         return Executions(self.sessions, self.collect, self.runs)
+
+    @cached_property
+    def results(self) -> ResultStore:
+        """Results that are too large for a reply."""
+        from sandkeeper.adapters.s3_results import S3ResultStore  # noqa: PLC0415
+
+        return S3ResultStore(lambda: self.s3, self.settings.bucket_name)
+
+    @cached_property
+    def overflow(self) -> "Overflow":
+        """Fit results into replies."""
+        from sandkeeper.services.overflow import Overflow  # noqa: PLC0415
+
+        return Overflow(self.results, self.beside, self.journal)
 
     @cached_property
     def control(self) -> "SessionControl":
@@ -365,11 +409,14 @@ class IngestWiring(_Tables):
     @cached_property
     def ingest(self) -> "Ingest":
         """Read what a file holds."""
+        from sandkeeper.adapters.reading import ProcessContentReader  # noqa: PLC0415
         from sandkeeper.adapters.s3 import S3FileContents  # noqa: PLC0415
         from sandkeeper.services.ingest import Ingest  # noqa: PLC0415
 
         contents = S3FileContents(_client("s3"), self.settings.bucket_name)
-        return Ingest(self.catalog, contents, self.store, self.journal)
+        # Lambda's Python finds its own library by this.
+        libraries = {name: path for name in ("LD_LIBRARY_PATH",) if (path := os.environ.get(name))}
+        return Ingest(self.catalog, contents, self.store, ProcessContentReader(libraries), self.journal)
 
     def file_at(self, object_key: str) -> tuple[ChatKey, str] | None:
         """Returns whose file the object is, None for one that is not a chat's file."""

@@ -35,6 +35,7 @@ SECOND = timedelta(seconds=1)
 
 REQUESTS: dict[str, Callable[[SandboxProvider, SandboxRef], object]] = {
     "write_file": lambda provider, sandbox: provider.write_file(sandbox, PATH, [b"content"]),
+    "read_file": lambda provider, sandbox: [*provider.read_file(sandbox, PATH)],
     "prepare": lambda provider, sandbox: provider.prepare(sandbox),
     "follow": lambda provider, sandbox: followed(provider, sandbox, "run-1", wait=SECOND),
     "cancel": lambda provider, sandbox: provider.cancel(sandbox),

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from sandkeeper.adapters.memory import MemorySandboxProvider
+from sandkeeper.errors import FileNotFound
 from sandkeeper.model import SandboxRef, Stream
 from sandkeeper.ports import SandboxGone, SandboxProvider
 from tests.contract.sandboxes import (
@@ -35,6 +36,7 @@ USES: dict[str, Callable[[SandboxProvider, SandboxRef], object]] = {
     "follow": lambda provider, sandbox: followed(provider, sandbox, "run-1"),
     "cancel": lambda provider, sandbox: provider.cancel(sandbox),
     "write_file": lambda provider, sandbox: provider.write_file(sandbox, "/home/user/ran", [b"content"]),
+    "read_file": lambda provider, sandbox: [*provider.read_file(sandbox, "/home/user/kept")],
     "delete_file": lambda provider, sandbox: provider.delete_file(sandbox, "/home/user/kept"),
     "packages": lambda provider, sandbox: provider.packages(sandbox),
     "extend": lambda provider, sandbox: provider.extend(sandbox.sandbox_id, FIVE_MINUTES),
@@ -168,6 +170,20 @@ class SandboxProviderContract:
         self, provider: SandboxProvider, live: SandboxRef
     ) -> None:
         provider.delete_file(live, "/home/user/never-there.csv")
+
+
+    def test_a_file_is_read_as_it_was_written(self, provider: SandboxProvider, live: SandboxRef) -> None:
+        content = bytes(range(256)) * 4096
+        provider.write_file(live, PATH, [content])
+
+        assert b"".join(provider.read_file(live, PATH)) == content
+
+    @pytest.mark.parametrize("path", ["/home/user/never-there.csv", "/home/user"])
+    def test_what_is_no_file_is_told_before_the_first_chunk(
+        self, provider: SandboxProvider, live: SandboxRef, path: str
+    ) -> None:
+        with pytest.raises(FileNotFound):
+            provider.read_file(live, path)
 
 
 class TestInMemory(InMemory, SandboxProviderContract):

@@ -101,7 +101,7 @@ class Runner:
                 self._is_started = True
                 listening = socket.create_server((self.address, PORT)).detach()
                 spool = Spool(f"{self._home}/runs")
-                worker = Worker(spool, self._kernel)
+                worker = Worker(spool, self._kernel, self._home)
                 worker.start()
                 serve = Server(worker, spool, tokens).serve
                 threading.Thread(target=serve, args=(listening,), daemon=True).start()

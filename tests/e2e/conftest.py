@@ -69,9 +69,11 @@ class Chat:
         """Closes the session."""
         return self.client.delete(EXECUTE, params={"chatId": self.id})
 
-    def upload(self, name: str, content: bytes, content_type: str = "text/csv") -> dict[str, Any]:
+    def upload(
+        self, name: str, content: bytes, content_type: str = "text/csv", *, replace: bool = False
+    ) -> dict[str, Any]:
         """Uploads a file, waits until it has been read, and returns what the API tells of it."""
-        request = {"fileName": name, "size": len(content), "contentType": content_type}
+        request = {"fileName": name, "size": len(content), "contentType": content_type, "replace": replace}
         registered = self.client.post(f"{self.url}/files", json=request).raise_for_status().json()
         ticket = registered["upload"]
         httpx.post(ticket["url"], data=ticket["fields"], files={"file": content}).raise_for_status()

@@ -85,7 +85,8 @@ def test_an_order_comes_back_in_the_acceptance_with_all_that_was_known(known: Ru
 
 
 def test_an_order_says_all_that_a_runner_needs() -> None:
-    asked = order(code="é", context=context(limit_ms=7_000), output_bytes=100)
+    known = context(limit_ms=7_000, paths=["/home/user/a.csv", "/home/user/b/c.csv"])
+    asked = order(code="é", context=known, output_bytes=100, display_bytes=200)
 
     sent = order_json(asked)
 
@@ -94,7 +95,9 @@ def test_an_order_says_all_that_a_runner_needs() -> None:
         "code": "é",
         "limit_ms": 7_000,
         "output_bytes": 100,
+        "display_bytes": 200,
         "on_busy": "wait",
+        "given": ["a.csv", "b/c.csv"],
         "digest": sha256("é".encode()).hexdigest(),
     }
 

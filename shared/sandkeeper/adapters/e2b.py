@@ -21,6 +21,7 @@ import httpx
 from e2b import (
     AuthenticationException,
     FileNotFoundException,
+    InvalidArgumentException,
     NotEnoughSpaceException,
     NotFoundException,
     RateLimitException,
@@ -31,12 +32,13 @@ from e2b import (
 )
 from e2b.connection_config import ConnectionConfig
 from e2b.exceptions import ServiceBusyException, is_sandbox_not_found_message
+from e2b.sandbox.filesystem.filesystem import FileStreamReader
 from e2b_code_interpreter import Sandbox
 from packaging.version import Version
 
 from sandkeeper.adapters.runner.client import Runner, connections
 from sandkeeper.adapters.runner.package import start_command
-from sandkeeper.errors import CapacityExhausted, FileUnusable, NotConfigured, SandboxUnavailable
+from sandkeeper.errors import CapacityExhausted, FileNotFound, FileUnusable, NotConfigured, SandboxUnavailable
 from sandkeeper.model import SandboxRef
 from sandkeeper.outputs.sound import sound_text
 from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
@@ -251,6 +253,20 @@ class E2BSandboxProvider:
         """See `SandboxProvider.write_file`."""
         with _our_errors():
             self._attach(sandbox).files.write(path, iter(content))
+
+    def read_file(self, sandbox: SandboxRef, path: str) -> Iterator[bytes]:
+        """See `SandboxProvider.read_file`."""
+        with _our_errors():
+            try:
+                content = self._attach(sandbox).files.read(path, format="stream")
+            except (FileNotFoundException, InvalidArgumentException) as error:
+                raise FileNotFound(f"the sandbox has no file {path!r} that can be read") from error
+        return self._chunks(content)
+
+    @staticmethod
+    def _chunks(content: FileStreamReader) -> Iterator[bytes]:
+        with _our_errors(), content:
+            yield from content
 
     def delete_file(self, sandbox: SandboxRef, path: str) -> None:
         """See `SandboxProvider.delete_file`."""

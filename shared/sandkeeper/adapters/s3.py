@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from hashlib import sha256
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sandkeeper.errors import FileNotFound, NotConfigured, StoreUnavailable
-from sandkeeper.model import ChatKey, UploadTicket
+from sandkeeper.model import Artifact, ChatKey, NewId, UploadTicket
 
 CHUNK_BYTES = 1024 * 1024
 UPLOAD_WITHIN_S = 900
+PART_BYTES = 8 * 1024 * 1024
+"""Larger artifacts are sent in parts of this size: one is in memory at a time."""
 
 MISSING = ("NoSuchKey", "404")
 TO_BE_MENDED = ("NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch")
@@ -110,3 +114,67 @@ class S3RunBodies:
         except FileNotFound:
             return None
         return content
+
+
+class S3ArtifactContents:
+    """`ArtifactContents` in an S3 bucket."""
+
+    def __init__(self, client: Callable[[], Any], bucket: str, new_id: NewId) -> None:
+        """`client` is asked when there is such a file, which is seldom."""
+        self._client = client
+        self._bucket = bucket
+        self._new_id = new_id
+
+    def write(self, artifact: Artifact, content: Iterator[bytes]) -> str:
+        """See `ArtifactContents.write`: what is large goes there in parts."""
+        from boto3.s3.transfer import TransferConfig  # noqa: PLC0415 - takes a while, and is seldom needed
+
+        address = f"artifacts/{_folder(artifact.key)}/{artifact.artifact_id}-{self._new_id()}"
+        with _our_errors(self._bucket):
+            self._client().upload_fileobj(
+                _Stream(content),
+                self._bucket,
+                address,
+                ExtraArgs={"ContentType": artifact.mime_type},
+                Config=TransferConfig(
+                    multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False
+                ),
+            )
+        return address
+
+    def presign(self, artifact: Artifact, *, lasts: timedelta) -> str:
+        """See `ArtifactContents.presign`. As an attachment: no browser shows it within the bucket's origin."""
+        name = PurePosixPath(artifact.path).name
+        with _our_errors(self._bucket):
+            url: str = self._client().generate_presigned_url(
+                "get_object",
+                Params={
+                    "Bucket": self._bucket,
+                    "Key": artifact.address,
+                    "ResponseContentDisposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+                },
+                ExpiresIn=round(lasts.total_seconds()),
+            )
+        return url
+
+
+class _Stream:
+    """Chunks as a file that can be read once."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Returns so many of the next bytes, fewer at the end; all that are left for -1."""
+        parts, length = [self._rest], len(self._rest)
+        while size < 0 or length < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            parts.append(chunk)
+            length += len(chunk)
+        whole = b"".join(parts)
+        end = len(whole) if size < 0 else size
+        self._rest = whole[end:]
+        return whole[:end]

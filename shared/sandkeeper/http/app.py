@@ -13,7 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandkeeper import __version__
 from sandkeeper.errors import SandkeeperError
-from sandkeeper.http import context_routes, execute_routes, history_routes, problems, routes, session_routes
+from sandkeeper.http import (
+    artifact_routes,
+    context_routes,
+    execute_routes,
+    history_routes,
+    problems,
+    routes,
+    session_routes,
+)
 from sandkeeper.http.problems import Problem
 from sandkeeper.wiring import ApiWiring, new_ulid
 
@@ -43,6 +51,7 @@ def create_app(wiring: ApiWiring) -> FastAPI:
     app.include_router(routes.public)
     app.include_router(execute_routes.gated)
     app.include_router(routes.gated)
+    app.include_router(artifact_routes.gated)
     app.include_router(session_routes.gated)
     app.include_router(history_routes.gated)
     app.include_router(context_routes.gated)

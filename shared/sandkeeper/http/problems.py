@@ -20,6 +20,7 @@ STATUS_AND_SLUG: Mapping[type[errors.SandkeeperError], tuple[int, str]] = {
     errors.Unauthenticated: (401, "unauthenticated"),
     errors.SessionNotFound: (404, "session-not-found"),
     errors.ExecutionNotFound: (404, "execution-not-found"),
+    errors.ArtifactNotFound: (404, "artifact-not-found"),
     errors.FileNotFound: (404, "file-not-found"),
     errors.FileNotReady: (409, "file-not-ready"),
     errors.FileUnusable: (422, "file-unusable"),

@@ -71,7 +71,11 @@ def close(chat: QueriedChat, wiring: Wired) -> None:
 def register_file(chat: Chat, body: FileRequest, wiring: Wired) -> RegisteredFile:
     """Registers a file, and returns where to upload its content straight to S3."""
     record, ticket = wiring.files.register(
-        chat, file_name=body.file_name, size_bytes=body.size, content_type=body.content_type
+        chat,
+        file_name=body.file_name,
+        size_bytes=body.size,
+        content_type=body.content_type,
+        replace=body.replace,
     )
     return RegisteredFile(file_id=record.file_id, path=record.path, upload=UploadSchema.of(ticket))
 

@@ -28,5 +28,8 @@ An event has its number `n`, from 1; `at`, in ms since 1970; and a `type`:
 | `accepted` | the `Order`, and `ahead_ms`, which what is before it may take at most |
 | `started` | `reset`: why variables of earlier runs are gone (`kernel_died`, `restarted`), null when they are not |
 | `stdout`, `stderr`, `result`, `error` | what the interpreter says of it |
-| `end` | `end`: `finished`, or why before its time; `reset`: whether variables are gone now |
+| `end` | `end`: `finished`, or why before its time; `reset`: whether variables are gone now; and changed files |
+
+Where the user's files have changed in the run, its end has them as `files`, each with a `path` below the home and a
+`size` in bytes. If that is not all, it says how many `more_files` there are, and in `all_seen` if it looked at all.
 """

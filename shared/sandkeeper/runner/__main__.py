@@ -45,7 +45,8 @@ def _serve(listening: socket, home: str, loopback: str) -> None:
 
     spool = Spool(os.path.join(home, "runs"))
     mark = "" if loopback == LOOPBACK else f"RUNNER_LOOPBACK={loopback}"
-    worker = Worker(spool, Kernel(Interpreter(loopback, token), kernel, mark, greeted))
+    kept = Kernel(Interpreter(loopback, token), kernel, mark, greeted)
+    worker = Worker(spool, kept, os.path.dirname(home))
     worker.start()
     Server(worker, spool, os.path.join(home, TOKENS)).serve(listening.detach())
 

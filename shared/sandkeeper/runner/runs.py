@@ -12,7 +12,7 @@ from collections import OrderedDict
 TYPE_CHECKING = False  # typing itself is not imported: that takes longer than all else here
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, TypedDict
+    from typing import Any, NotRequired, TypedDict
 
     class Order(TypedDict):
         """What is asked for. `digest` stands for all of it; `about` is what the caller wants to be told again."""
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         code: str
         limit_ms: int
         output_bytes: int
+        display_bytes: NotRequired[int]
         on_busy: str
+        given: list[str]
         digest: str
         about: dict[str, Any]
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 RUNS_IN_MEMORY = 2
 RUNS_ON_DISK = 50
+BYTES_ON_DISK = 200_000_000
 _SUFFIX = ".jsonl"
 
 
@@ -68,6 +71,14 @@ class Run:
             is_first, self.stop_for = self.stop_for is None, self.stop_for or reason
         if is_first:
             self.stopping.set()
+
+    def written_ns(self) -> int:
+        """Returns when the last event was kept, by the clock of the file system: see `changes.py`."""
+        with self.changed:
+            try:
+                return os.fstat(-1 if self._spool is None else self._spool).st_ctime_ns
+            except OSError:
+                return time.time_ns()
 
     def wait_for_end(self, seconds: float) -> bool:
         """Returns whether the run has ended within this time."""
@@ -131,17 +142,25 @@ class Spool:
 
     def _ids(self) -> list[str]:
         """Returns the ids of all runs on disk, in the order in which they were last written to."""
+        return [run_id for run_id, _ in self._found()]
+
+    def _found(self) -> list[tuple[str, int]]:
+        """Returns the same with their sizes."""
         found = []
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if entry.name.endswith(_SUFFIX):
-                    found.append((entry.stat().st_mtime_ns, entry.name[: -len(_SUFFIX)]))
-        return [run_id for _, run_id in sorted(found)]
+                    seen = entry.stat()
+                    found.append((seen.st_mtime_ns, entry.name[: -len(_SUFFIX)], seen.st_size))
+        return [(run_id, size) for _, run_id, size in sorted(found)]
 
     def _forget_the_oldest(self) -> None:
         try:
-            for run_id in self._ids()[:-RUNS_ON_DISK]:
-                if run_id not in self._recent:
+            bytes_kept = 0
+            for runs_kept, (run_id, size) in enumerate(reversed(self._found())):
+                bytes_kept += size
+                is_too_much = runs_kept >= RUNS_ON_DISK or bytes_kept > BYTES_ON_DISK
+                if is_too_much and run_id not in self._recent:
                     os.unlink(self._path(run_id))
         except OSError as error:
             print(f"old runs cannot be forgotten: {error}", file=sys.stderr)

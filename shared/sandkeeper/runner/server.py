@@ -8,6 +8,7 @@ import threading
 import time
 from _operator import _compare_digest  # as `hmac` has it, whose import takes as long as half of the others
 
+from sandkeeper.runner.allowance import DISPLAY_BYTES
 from sandkeeper.runner.interpreter import read_head
 from sandkeeper.runner.runs import Run, Spool, line_of
 from sandkeeper.runner.worker import Refused, Worker
@@ -150,7 +151,9 @@ class Server:
                 "code": body["code"],
                 "limit_ms": body["limit_ms"],
                 "output_bytes": body["output_bytes"],
+                "display_bytes": body.get("display_bytes", DISPLAY_BYTES),
                 "on_busy": body["on_busy"],
+                "given": body.get("given", []),
                 "digest": body["digest"],
                 "about": body["about"],
             }

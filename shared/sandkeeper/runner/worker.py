@@ -8,6 +8,8 @@ import threading
 from _queue import SimpleQueue
 from collections import deque
 
+from sandkeeper.runner.allowance import TOO_LONG, Allowance, cut_error
+from sandkeeper.runner.changes import changed_since
 from sandkeeper.runner.kernel import Kernel, oom_kills
 from sandkeeper.runner.runs import Run, Spool
 
@@ -19,7 +21,6 @@ STOP_AGAIN_S = 1.0
 STOPS_BEFORE_RESTART = 5
 """How often code that does not end is interrupted, before its kernel is restarted."""
 MAX_QUEUED = 20
-MAX_ERROR_CHARS = 200_000
 _OUTPUT = {"stdout", "stderr", "result", "error"}
 
 
@@ -34,9 +35,11 @@ class Refused(Exception):
 class Worker:
     """The one that runs code."""
 
-    def __init__(self, spool: Spool, kernel: Kernel) -> None:
+    def __init__(self, spool: Spool, kernel: Kernel, home: str) -> None:
+        """`home` is the folder of which changed files are told."""
         self._spool = spool
         self._kernel = kernel
+        self._home = home
         self._running: Run | None = None
         self._queue: deque[Run] = deque()
         self._changed = threading.Condition()
@@ -112,7 +115,7 @@ class Worker:
             run.add("end", end=run.stop_for, reset=reset is not None)
             return
         run.add("started", reset=reset)
-        attempt = Attempt(run, self._kernel)
+        attempt = Attempt(run, self._kernel, self._home)
         self._to_watch.put(attempt)
         attempt.make()
 
@@ -125,10 +128,12 @@ class Worker:
 class Attempt:
     """The one time that a run's code is run: its events heard on one thread, its limits watched on another."""
 
-    def __init__(self, run: Run, kernel: Kernel) -> None:
+    def __init__(self, run: Run, kernel: Kernel, home: str) -> None:
         self._run = run
         self._kernel = kernel
-        self._left_bytes = run.order["output_bytes"]
+        self._home = home
+        self._begun_ns = run.written_ns()
+        self._allowance = Allowance(run.order)
         self._stopping = threading.Lock()
         """Held while the kernel is interrupted, and while the run ends: an interrupt never meets the next run."""
         self._is_over = False
@@ -142,7 +147,7 @@ class Attempt:
         has_ended, error = self._hear()
         died = error is not None and error["name"] == "ContextRestarting" and not error["traceback"]
         if error is not None and not died:
-            self._tell(error)
+            self._add(cut_error(error))  # always: it may be why the run is over
         with self._stopping:
             self._is_over = True
         self._run.stopping.set()
@@ -155,7 +160,17 @@ class Attempt:
             end = "out_of_memory" if oom_kills() > kills else "kernel_died"
         if self._was_stopped or self._run.stop_for == "output_limit":
             end = self._run.stop_for or end
-        self._run.add("end", end=end, reset=died or self._was_restarted)
+        self._run.add("end", end=end, reset=died or self._was_restarted, **self._changes())
+
+    def _changes(self) -> Event:
+        """Returns what the end says of files, if there is anything to say."""
+        files, more, has_seen_all = changed_since(self._home, self._begun_ns, self._run.order["given"])
+        told: Event = {}
+        if files:
+            told["files"] = files
+        if more or not has_seen_all:
+            told |= {"more_files": more, "all_seen": has_seen_all}
+        return told
 
     def _hear(self) -> tuple[bool, Event | None]:
         """Returns whether the interpreter has said that it is over, and an error that was the last that it said."""
@@ -163,7 +178,7 @@ class Attempt:
         has_ended = False
         try:
             for line in self._kernel.execute(self._run.order["code"]):
-                event = {"type": "too_long"} if line is None else json.loads(line)
+                event = TOO_LONG if line is None else json.loads(line)
                 if event["type"] == "end_of_execution":
                     has_ended = True
                 elif event["type"] in _OUTPUT or line is None:
@@ -180,22 +195,15 @@ class Attempt:
 
     def _tell(self, event: Event) -> None:
         """Adds the event, as much of it as may be said."""
-        kind = event["type"]
-        fields = {name: value for name, value in event.items() if name not in {"type", "timestamp"}}
-        if kind == "error":
-            cut = {name: str(value)[:MAX_ERROR_CHARS] for name, value in fields.items()}
-            self._run.add("error", **cut)
-            return
-        size = self._left_bytes + 1 if kind == "too_long" else _size(fields)
-        if size > self._left_bytes:
-            if "text" in fields and kind in {"stdout", "stderr"} and self._left_bytes > 0:
-                text = fields["text"].encode()[: self._left_bytes].decode(errors="ignore")
-                self._run.add(kind, text=text)
-            self._left_bytes = 0
+        told, is_whole = self._allowance.take(event)
+        if told is not None:
+            self._add(told)
+        if not is_whole:
             self._run.stop("output_limit")
-            return
-        self._left_bytes -= size
-        self._run.add(kind, **fields)
+
+    def _add(self, event: Event) -> None:
+        fields = {name: value for name, value in event.items() if name not in {"type", "timestamp"}}
+        self._run.add(event["type"], **fields)
 
     def watch(self) -> None:
         """Ends the run at its limit, or when it is to stop; returns once it is over."""
@@ -219,10 +227,3 @@ class Attempt:
         except OSError as error:
             print(f"the kernel that {run.id} holds cannot be restarted: {error}", file=sys.stderr)
         self._is_restarted.set()
-
-
-def _size(fields: Event) -> int:
-    """Returns how many bytes an event's fields are."""
-    if set(fields) == {"text"}:
-        return len(fields["text"].encode())
-    return len(json.dumps(fields))

@@ -13,6 +13,7 @@ from sandkeeper.errors import SandboxUnavailable, SandkeeperError
 from sandkeeper.model import EndReason, FileRecord, RunEnd, SandboxRef, Session, SessionState, SessionStatus
 from sandkeeper.ports import RunLost, SandboxGone
 from sandkeeper.runs import Execution, RunContext, RunEvent, RunOrder
+from sandkeeper.services.artifacts import is_pending
 from sandkeeper.services.budget import CALL_BUDGET_S, Budget
 from sandkeeper.services.requests import ANSWER_S, INTERRUPT_S, LEAVE_S, RunReply, RunRequest
 from sandkeeper.services.sessions import sandbox_of
@@ -243,7 +244,7 @@ class Call:
         """Returns where the call's files are: the named ones, else all that the sandbox has."""
         if self.named is not None:
             return [file.path for file in self.named]
-        return [*{**self.session.hydrated, **self.added}.values()]
+        return [*dict.fromkeys({**self.session.hydrated, **self.added}.values())]
 
     # ── Run, and give the session back ──────────────────────────────────────────────────────────────
 
@@ -261,7 +262,12 @@ class Call:
             self.heard = events
         self.watch.lap("run")
         execution = Execution.of(self.request.key, self.run_id, events) if events else self._unheard(order)
-        return self._left(execution) if execution.end is None else self._ended(execution)
+        if execution.end is None:
+            return self._left(execution)
+        left = timedelta(seconds=max(0.0, self.budget.left_s() - ANSWER_S))
+        execution = self.use.sessions.collect.artifacts.keep(execution, sandbox, left, again=False)
+        self.watch.lap("files")
+        return self._left(execution) if is_pending(execution) else self._ended(execution)
 
     def _limit(self) -> timedelta:
         """Returns the limit of the code: less than was asked for if it must end within this call."""
@@ -358,7 +364,7 @@ class Call:
         return self._ended(recorded or lost)
 
     def _left(self, execution: Execution) -> RunReply:
-        """Leaves a run that goes on to whoever asks for it."""
+        """Leaves a run that goes on, or of which files are still to be kept, to whoever asks for it."""
         use, session = self.use, replace(self.session, fresh_files=self.seen)
         opening = use.beside.submit(self._quietly, "run.not_opened", use.runs.open, execution)
         self._quietly("session.release_failed", use.sessions.leave, session, self.added)

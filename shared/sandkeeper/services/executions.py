@@ -4,15 +4,18 @@ What has ended is in the log. What goes on is asked of its sandbox; and what is 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sandkeeper.errors import ExecutionNotFound, SessionBusy
-from sandkeeper.model import ChatKey, RunEnd, Session, SessionState
+from sandkeeper.errors import ArtifactNotFound, ExecutionNotFound, SessionBusy
+from sandkeeper.model import Artifact, ChatKey, RunEnd, Session, SessionState
 from sandkeeper.ports import RunLog, RunUnknown, SandboxGone
 from sandkeeper.runs import Ended, Execution, RunEvent
-from sandkeeper.services.budget import Budget
-from sandkeeper.services.collect import Collect
+from sandkeeper.services.artifacts import execution_of
+from sandkeeper.services.budget import CALL_BUDGET_S, Budget
+from sandkeeper.services.collect import KEEPING, Collect
+from sandkeeper.services.requests import ANSWER_S
 from sandkeeper.services.sessions import Sessions, sandbox_of
 
 RESUME_S = 15.0
@@ -34,11 +37,16 @@ class Executions:
 
         Raises `ExecutionNotFound`, and `SandboxUnavailable` where its sandbox does not answer.
         """
+        return self._get(key, execution_id, wait)
+
+    def _get(
+        self, key: ChatKey, execution_id: str, wait: timedelta, *, within: timedelta | None = None
+    ) -> Execution:
         recorded = self.runs.get(key, execution_id)
         if recorded is not None and recorded.end is not None:
             return recorded
         session = self._session_of(key, execution_id, recorded)
-        told = None if session is None else self._told(session, execution_id, wait)
+        told = None if session is None else self._told(session, execution_id, wait, within=within)
         if told is not None:
             return told
         if recorded is None:
@@ -90,7 +98,7 @@ class Executions:
         sandbox = sandbox_of(session)
         for event in self.sessions.sandboxes.follow(sandbox, execution_id, after=after, wait=wait):
             if isinstance(event.what, Ended):
-                self._told(session, execution_id, NO_TIME)
+                self._told(session, execution_id, NO_TIME, within=KEEPING)
             yield event
 
     def cancel(self, key: ChatKey, execution_id: str) -> Execution:
@@ -106,9 +114,22 @@ class Executions:
             has_ended = self.sessions.sandboxes.cancel(sandbox_of(session), execution_id).ended
         except (SandboxGone, RunUnknown):
             has_ended = True
-        found = self.get(key, execution_id)
+        found = self._get(key, execution_id, NO_TIME, within=KEEPING)
         if not has_ended or found.end is None:
             raise SessionBusy(f"execution {execution_id!r} of chat {key.chat_id!r} has not stopped yet; try again")
+        return found
+
+    def artifact(self, key: ChatKey, artifact_id: str) -> Artifact:
+        """Returns the artifact, which is kept now if its run's call could not. Raises `ArtifactNotFound`."""
+        found = self.collect.artifacts.find(key, artifact_id)
+        if found is None:
+            with suppress(ExecutionNotFound):
+                of_run = self.get(key, execution_of(artifact_id)).artifacts
+                found = next((artifact for artifact in of_run if artifact.artifact_id == artifact_id), None)
+        if found is None:
+            raise ArtifactNotFound(
+                f"chat {key.chat_id!r} has no artifact {artifact_id!r}; list its artifacts to see their ids"
+            )
         return found
 
     def expires_in(self, execution: Execution) -> timedelta:
@@ -128,20 +149,27 @@ class Executions:
         is_asleep = self.sessions.is_paused(session) and session.run_id != execution_id
         return None if is_asleep else session
 
-    def _told(self, session: Session, execution_id: str, wait: timedelta) -> Execution | None:
-        """Returns what the session's sandbox tells of the run, which is recorded if it has ended."""
-        look, key = self.collect.look, session.key
+    def _told(
+        self, session: Session, execution_id: str, wait: timedelta, *, within: timedelta | None = None
+    ) -> Execution | None:
+        """Returns what the session's sandbox tells of the run, which is recorded if it has ended.
+
+        Its files may take what is left of a call's time, or as long as is said.
+        """
+        look, key, sandbox = self.collect.look, session.key, sandbox_of(session)
+        budget = Budget.of(CALL_BUDGET_S - ANSWER_S)
         try:
-            execution = look(key, sandbox_of(session), execution_id, wait)
+            execution = look(key, sandbox, execution_id, wait)
         except SandboxGone:
             try:
-                awake = self.sessions.reconnect(session, NO_TIME, Budget.of(RESUME_S))
-                execution = look(key, sandbox_of(awake), execution_id, wait)
+                sandbox = sandbox_of(self.sessions.reconnect(session, NO_TIME, Budget.of(RESUME_S)))
+                execution = look(key, sandbox, execution_id, wait)
             except SandboxGone:
                 return None
-        if execution is not None and execution.end is not None:
-            self.collect.conclude(session, execution, is_told=True)
-        return execution
+        if execution is None or execution.end is None:
+            return execution
+        left = timedelta(seconds=budget.left_s())
+        return self.collect.conclude(session, execution, sandbox, is_told=True, within=within or left)
 
     def _is_about_to_begin(self, row: Session, execution_id: str) -> bool:
         """Returns whether a call has the session for this run, and is not taken for dead."""

@@ -1,5 +1,6 @@
 """A chat's files: take uploads in, tell what they hold, let them go."""
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,17 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 
 from sandkeeper.errors import FileNotFound, InvalidRequest, QuotaExceeded, SandkeeperError
-from sandkeeper.model import HOME, ChatKey, Clock, FileRecord, NewId, SandboxRef, Session, UploadTicket
+from sandkeeper.model import (
+    HOME,
+    ChatKey,
+    Clock,
+    FileRecord,
+    FileStatus,
+    NewId,
+    SandboxRef,
+    Session,
+    UploadTicket,
+)
 from sandkeeper.ports import FileCatalog, FileContents, Journal, SandboxGone
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.sessions import Sessions
@@ -41,11 +52,12 @@ class Files:
     journal: Journal
 
     def register(
-        self, key: ChatKey, *, file_name: str, size_bytes: int, content_type: str
+        self, key: ChatKey, *, file_name: str, size_bytes: int, content_type: str, replace: bool = False
     ) -> tuple[FileRecord, UploadTicket]:
         """Returns a `pending` file and the ticket to upload its content with.
 
-        A name that the chat has already gives a path of its own: `name-2.csv`.
+        A name that the chat has already gives a path of its own: `name-2.csv`. With `replace` the file takes the
+        place of the one that has its path, once it has been read; until then, and if it cannot be, that one stays.
         """
         name = clean_name(file_name)
         if size_bytes > self.limits.max_bytes:
@@ -53,30 +65,35 @@ class Files:
                 f"size {size_bytes!r} is over the limit of {self.limits.max_bytes} bytes a file; split the file"
             )
         existing = self.catalog.of_chat(key)
-        if len(existing) >= self.limits.max_files:
+        paths = {file.path for file in existing}
+        in_place = replace and _first_path(name) in paths
+        # Files that are to replace others may be there beside them, but not without end.
+        if (len(paths) >= self.limits.max_files and not in_place) or len(existing) >= 2 * self.limits.max_files:
             raise QuotaExceeded(
                 f"chat {key.chat_id!r} has {len(existing)} files, which is the limit; delete one first"
             )
-        record = self._add(key, name, size_bytes, content_type, {file.path for file in existing})
+        new = FileRecord(
+            key=key,
+            file_id=self.new_id(),
+            name=name,
+            path=_first_path(name),
+            size_bytes=size_bytes,
+            content_type=content_type,
+            created_at=self.clock(),
+            replaces=replace,
+        )
+        record = self._add(new, set() if replace else paths)
         ticket = self.contents.presign_upload(key, record.file_id, max_bytes=size_bytes, content_type=content_type)
         return record, ticket
 
-    def _add(self, key: ChatKey, name: str, size_bytes: int, content_type: str, taken: set[str]) -> FileRecord:
-        """Adds a record under the first free path; a racing upload of the same name takes the next one."""
-        for path in _paths(name):
+    def _add(self, record: FileRecord, taken: set[str]) -> FileRecord:
+        """Adds the record under the first free path; a racing upload of the same name takes the next one."""
+        for path in _paths(record.name):
             if path in taken:
                 continue
-            record = FileRecord(
-                key=key,
-                file_id=self.new_id(),
-                name=name,
-                path=path,
-                size_bytes=size_bytes,
-                content_type=content_type,
-                created_at=self.clock(),
-            )
-            if self.catalog.add(record):
-                return record
+            placed = dataclasses.replace(record, path=path)
+            if self.catalog.add(placed):
+                return placed
         raise AssertionError("unreachable: there is always another path")
 
     def of_chat(self, key: ChatKey) -> Sequence[FileRecord]:
@@ -96,7 +113,8 @@ class Files:
         The record goes last: when anything before fails, the same call again finishes the work.
         """
         record = self.get(key, file_id)
-        self._delete_copy(record)
+        if not record.replaces or record.status is FileStatus.READY:  # else another file has the path
+            self._delete_copy(record)
         self.contents.delete(key, file_id)
         self.catalog.delete(record)
 
@@ -135,9 +153,13 @@ def clean_name(file_name: str) -> str:
     return name
 
 
+def _first_path(name: str) -> str:
+    return f"{HOME}/{name}"
+
+
 def _paths(name: str) -> Iterator[str]:
     """Yields `/home/user/name.csv`, then `name-2.csv`, `name-3.csv` …"""
-    yield f"{HOME}/{name}"
+    yield _first_path(name)
     pure = PurePosixPath(name)
     stem, suffix = (pure.stem, pure.suffix) if pure.suffix != name else (name, "")
     number = 2

@@ -19,8 +19,9 @@ class Hydrate:
     beside: Executor
 
     def ready(self, key: ChatKey) -> Sequence[FileRecord]:
-        """Returns all files of the chat that can be used."""
-        return [record for record in self.catalog.of_chat(key) if record.status is FileStatus.READY]
+        """Returns all files of the chat that can be used: one of each path, should one be replaced just now."""
+        ready = [record for record in self.catalog.of_chat(key) if record.status is FileStatus.READY]
+        return [*{record.path: record for record in ready}.values()]
 
     def missing(self, session: Session) -> Sequence[FileRecord]:
         """Returns the usable files that the session's sandbox does not have.

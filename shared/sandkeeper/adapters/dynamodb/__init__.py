@@ -1,5 +1,6 @@
 """The stores on one DynamoDB table, a module for each kind of row."""
 
+from sandkeeper.adapters.dynamodb.artifacts import DynamoArtifactCatalog
 from sandkeeper.adapters.dynamodb.files import DynamoFileCatalog
 from sandkeeper.adapters.dynamodb.keys import DynamoApiKeyStore
 from sandkeeper.adapters.dynamodb.packages import DynamoPackageLists
@@ -10,6 +11,7 @@ from sandkeeper.adapters.dynamodb.table import Table
 
 __all__ = [
     "DynamoApiKeyStore",
+    "DynamoArtifactCatalog",
     "DynamoFileCatalog",
     "DynamoPackageLists",
     "DynamoRunLog",

@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandkeeper.adapters.dynamodb import items
-from sandkeeper.adapters.dynamodb.items import pack
+from sandkeeper.adapters.dynamodb.items import pack, unpack
 from sandkeeper.adapters.dynamodb.table import ABSENT, EXISTS, Table, our_errors
+from sandkeeper.errors import StoreUnavailable
 from sandkeeper.model import ChatKey, FileReading, FileRecord, FileStatus
+
+REPLACE_TRIES = 5
+"""How often a path is taken from the file that has it, when that changes at the same moment."""
 
 
 class DynamoFileCatalog:
@@ -17,9 +21,10 @@ class DynamoFileCatalog:
 
     def add(self, record: FileRecord) -> bool:
         """See `FileCatalog.add`: record and path reservation are written together or not at all."""
-        reservation = items.path_key(record) | pack({"fileId": record.file_id})
+        if record.replaces:
+            return self._table.put(items.file_item(record))[0]
         return self._transact(
-            {"Put": {"Item": reservation, "ConditionExpression": ABSENT}},
+            {"Put": {"Item": _reservation(record), "ConditionExpression": ABSENT}},
             {"Put": {"Item": items.file_item(record)}},
         )
 
@@ -39,14 +44,40 @@ class DynamoFileCatalog:
 
     def mark_ready(self, key: ChatKey, file_id: str, reading: FileReading) -> bool:
         """See `FileCatalog.mark_ready`."""
-        known = items.reading_values(reading)
-        update = "SET #status = :ready, sizeBytes = :size" + "".join(f", {name} = :{name}" for name in known)
-        values = {
-            ":ready": FileStatus.READY.value,
-            ":size": reading.size_bytes,
-            **{f":{name}": value for name, value in known.items()},
+        for _ in range(REPLACE_TRIES):
+            record = self.get(key, file_id)
+            if record is None:
+                return False
+            holder = self._holder(record) if record.replaces else file_id
+            if holder == file_id:
+                return self._mark(key, file_id, *_ready(reading))
+            if self._replace(record, reading, holder):
+                return True
+        raise StoreUnavailable(f"the path of file {file_id!r} is given to others again and again; try again")
+
+    def _holder(self, record: FileRecord) -> str | None:
+        """Returns the id of the file that has the record's path."""
+        reservation = self._table.get(items.path_key(record))
+        return None if reservation is None else str(unpack(reservation)["fileId"])
+
+    def _replace(self, record: FileRecord, reading: FileReading, holder: str | None) -> bool:
+        """Gives the file, now ready, the path that `holder` has. Returns False when either has changed."""
+        update, values = _ready(reading)
+        ready = {
+            "Key": items.row_key(record.key, items.FILE + record.file_id),
+            "UpdateExpression": update.replace("REMOVE", ", replacedId = :replaced REMOVE") if holder else update,
+            "ConditionExpression": EXISTS,
+            "ExpressionAttributeNames": {"#status": "status"},
+            "ExpressionAttributeValues": pack({**values, ":replaced": holder}),
         }
-        return self._mark(key, file_id, update + " REMOVE reason", values)
+        reserve: dict[str, Any] = {"Item": _reservation(record), "ConditionExpression": ABSENT}
+        if holder is not None:
+            reserve |= {
+                "ConditionExpression": "fileId = :holder",
+                "ExpressionAttributeValues": pack({":holder": holder}),
+            }
+        drop = [{"Delete": {"Key": items.row_key(record.key, items.FILE + holder)}}] if holder else []
+        return self._transact({"Update": ready}, {"Put": reserve}, *drop)
 
     def mark_failed(self, key: ChatKey, file_id: str, reason: str) -> bool:
         """See `FileCatalog.mark_failed`."""
@@ -55,10 +86,14 @@ class DynamoFileCatalog:
 
     def delete(self, record: FileRecord) -> None:
         """See `FileCatalog.delete`."""
-        self._transact(
-            {"Delete": {"Key": items.path_key(record)}},
-            {"Delete": {"Key": items.row_key(record.key, items.FILE + record.file_id)}},
-        )
+        row = {"Delete": {"Key": items.row_key(record.key, items.FILE + record.file_id)}}
+        path = {
+            "Key": items.path_key(record),
+            "ConditionExpression": f"{ABSENT} OR fileId = :id",
+            "ExpressionAttributeValues": pack({":id": record.file_id}),
+        }
+        if not self._transact({"Delete": path}, row):
+            self._transact(row)  # another file has the path
 
     def _mark(self, key: ChatKey, file_id: str, update: str, values: Mapping[str, Any]) -> bool:
         row = items.row_key(key, items.FILE + file_id)
@@ -79,3 +114,15 @@ class DynamoFileCatalog:
                     return False
                 raise
         return True
+
+
+def _reservation(record: FileRecord) -> items.Item:
+    return items.path_key(record) | pack({"fileId": record.file_id})
+
+
+def _ready(reading: FileReading) -> tuple[str, dict[str, Any]]:
+    """Returns how a record becomes ready: an update and its values."""
+    known = items.reading_values(reading)
+    update = "SET #status = :ready, sizeBytes = :size" + "".join(f", {name} = :{name}" for name in known)
+    values = {":ready": FileStatus.READY.value, ":size": reading.size_bytes}
+    return f"{update} REMOVE reason", values | {f":{name}": value for name, value in known.items()}

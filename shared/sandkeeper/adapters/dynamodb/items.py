@@ -6,6 +6,7 @@
 | file    | `CHAT#<owner>#<chatId>`   | `FILE#<fileId>`  |
 | path    | `CHAT#<owner>#<chatId>`   | `PATH#<path>`    |
 | run     | `CHAT#<owner>#<chatId>`   | `RUN#<executionId>` |
+| artifacts | `CHAT#<owner>#<chatId>` | `ARTIFACTS#<executionId>` |
 | once    | `ONCE#<digest of owner and idempotency key>` | `ONCE` |
 | claim   | `CLAIM#<claimId>`         | `CLAIM`          |
 | sweep   | `SWEEP`                   | `SWEEP`          |
@@ -52,6 +53,7 @@ Item = dict[str, Any]
 SESSION = "SESSION"
 FILE = "FILE#"
 RUN = "RUN#"
+ARTIFACTS = "ARTIFACTS#"
 SHARDS = 16
 """Over how many partitions of `by_expiry` live sessions are spread."""
 TTL_GRACE = timedelta(days=7)
@@ -361,6 +363,8 @@ def file_item(record: FileRecord) -> Item:
             "createdAt": millis(record.created_at),
             "status": record.status.value,
             "reason": record.reason,
+            "replaces": record.replaces or None,
+            "replacedId": record.replaced_id,
         }
         | (reading_values(record) if record.kind is not None else {})
     )
@@ -389,8 +393,10 @@ def file_of(item: Mapping[str, Any]) -> FileRecord:
         created_at=utc_moment(row["createdAt"]),
         status=FileStatus(row["status"]),
         reason=row.get("reason"),
+        replaces=row.get("replaces", False),
+        replaced_id=row.get("replacedId"),
         kind=FileKind(row["kind"]) if "kind" in row else None,
-        tables=_tables().validate_json(row.get("tables", "[]")),
+        tables=_tables().validate_json(row["tables"]) if "tables" in row else (),
         details=json.loads(row.get("details", "{}")),
     )
 

@@ -8,10 +8,11 @@ from itertools import islice
 from typing import Any, Protocol
 
 from sandkeeper.adapters.dynamodb import items
+from sandkeeper.adapters.dynamodb.artifacts import artifact_fields, artifact_of
 from sandkeeper.adapters.dynamodb.items import millis, pack, unpack
 from sandkeeper.adapters.dynamodb.table import ABSENT, Table
 from sandkeeper.adapters.runner import records
-from sandkeeper.model import ChatKey, RunEnd, utc_moment
+from sandkeeper.model import Artifact, ChatKey, RunEnd, utc_moment
 from sandkeeper.ports import Reservation
 from sandkeeper.runs import Execution, RunEvent
 from sandkeeper.summary import RunSummary
@@ -73,7 +74,11 @@ class DynamoRunLog:
     def finish(self, execution: Execution) -> bool:
         """See `RunLog.finish`."""
         events = json.dumps([records.kept(event) for event in execution.events], separators=(",", ":"))
-        values: dict[str, Any] = {"endedAs": execution.end, "brief": _brief_text(execution)}
+        values: dict[str, Any] = {
+            "endedAs": execution.end,
+            "brief": _brief_text(execution),
+            "artifacts": _artifacts_text(execution),
+        }
         if len(events) > INLINE_BYTES:
             values["eventsAt"] = self._bodies.write(execution.key, execution.execution_id, events.encode())
         else:
@@ -126,6 +131,7 @@ def _execution(key: ChatKey, row: Mapping[str, Any]) -> Execution:
         code=row["code"],
         context=records.context_of(json.loads(row["context"])),
         created_at=utc_moment(row["createdAt"]),
+        artifacts=_artifacts_of(key, row),
     )
 
 
@@ -166,6 +172,16 @@ def _item(execution: Execution) -> items.Item:
             "ttl": _forget_at(execution.created_at),
         }
     )
+
+
+def _artifacts_text(execution: Execution) -> str | None:
+    fields = [artifact_fields(artifact) for artifact in execution.artifacts]
+    return json.dumps(fields, separators=(",", ":")) if fields else None
+
+
+def _artifacts_of(key: ChatKey, row: Mapping[str, Any]) -> tuple[Artifact, ...]:
+    execution_id = row["sk"].removeprefix(items.RUN)
+    return tuple(artifact_of(fields, key, execution_id) for fields in json.loads(row.get("artifacts", "[]")))
 
 
 def _context_text(execution: Execution) -> str:

@@ -24,7 +24,7 @@ class MemoryFileCatalog:
     def add(self, record: FileRecord) -> bool:
         """See `FileCatalog.add`."""
         with self._lock:
-            if any(other.path == record.path for other in self._of(record.key)):
+            if not record.replaces and self._holder(record) is not None:
                 return False
             self._records[record.key, record.file_id] = record
             return True
@@ -40,6 +40,9 @@ class MemoryFileCatalog:
 
     def mark_ready(self, key: ChatKey, file_id: str, reading: FileReading) -> bool:
         """See `FileCatalog.mark_ready`."""
+        record = self._records.get((key, file_id))
+        if record is not None and record.replaces:
+            self._replace(record)
         return self._mark(
             key,
             file_id,
@@ -59,6 +62,19 @@ class MemoryFileCatalog:
         """See `FileCatalog.delete`."""
         with self._lock:
             self._records.pop((record.key, record.file_id), None)
+
+    def _holder(self, record: FileRecord) -> FileRecord | None:
+        """Returns the file that has the record's path."""
+        others = [other for other in self._of(record.key) if other.path == record.path]
+        holders = (other for other in others if not other.replaces or other.status is FileStatus.READY)
+        return next(holders, None)
+
+    def _replace(self, record: FileRecord) -> None:
+        with self._lock:
+            holder = self._holder(record)
+            if holder is not None and holder.file_id != record.file_id:
+                del self._records[holder.key, holder.file_id]
+                self._records[record.key, record.file_id] = replace(record, replaced_id=holder.file_id)
 
     def _of(self, key: ChatKey) -> list[FileRecord]:
         return [record for record in self._records.values() if record.key == key]

@@ -30,14 +30,14 @@ class MemoryRunLog:
             address = execution.key, execution.execution_id
             if address in self._runs:
                 return False
-            self._runs[address] = replace(execution, events=())
+            self._runs[address] = replace(execution, events=(), artifacts=())
             return True
 
     def withdraw(self, execution: Execution) -> None:
         """See `RunLog.withdraw`."""
         with self._lock:
             address = execution.key, execution.execution_id
-            if self._runs.get(address) == replace(execution, events=()):
+            if self._runs.get(address) == replace(execution, events=(), artifacts=()):
                 del self._runs[address]
 
     def finish(self, execution: Execution) -> bool:

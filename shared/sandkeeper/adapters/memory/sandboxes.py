@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from sandkeeper.errors import FileNotFound
 from sandkeeper.model import (
     Clock,
     EndReason,
@@ -120,7 +121,7 @@ class MemorySandboxProvider:
         (where,) = (known for known in self.runs if known[1] == run_id)
         if outcome.end in LOSES_VARIABLES:
             self.resets[where[0]] = EndReason.KERNEL_DIED
-        self._add(where, *outcome.outputs, Ended(outcome.end, reset=outcome.end in LOSES_VARIABLES))
+        self._add(where, *outcome.outputs, _ended(outcome))
 
     def follow(self, sandbox: SandboxRef, run_id: str, *, after: int, wait: timedelta) -> Iterator[RunEvent]:
         """See `SandboxProvider.follow`."""
@@ -169,6 +170,13 @@ class MemorySandboxProvider:
         """See `SandboxProvider.write_file`."""
         self._files(sandbox.sandbox_id)[path] = b"".join(content)
 
+    def read_file(self, sandbox: SandboxRef, path: str) -> Iterator[bytes]:
+        """See `SandboxProvider.read_file`."""
+        content = self._files(sandbox.sandbox_id).get(path)
+        if content is None:
+            raise FileNotFound(path)
+        return iter([content])
+
     def delete_file(self, sandbox: SandboxRef, path: str) -> None:
         """See `SandboxProvider.delete_file`."""
         self._files(sandbox.sandbox_id).pop(path, None)
@@ -178,6 +186,10 @@ class MemorySandboxProvider:
             if sandbox_id not in self.alive or sandbox_id in self.paused:
                 raise SandboxGone(sandbox_id)
             return self.alive[sandbox_id]
+
+
+def _ended(outcome: RunOutcome) -> Ended:
+    return Ended(outcome.end, reset=outcome.end in LOSES_VARIABLES, changes=outcome.changes)
 
 
 def _ref(sandbox_id: str) -> SandboxRef:

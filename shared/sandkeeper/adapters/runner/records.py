@@ -9,7 +9,19 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from sandkeeper.model import Display, EndReason, Output, Raised, RunEnd, Stream, utc_moment
+from sandkeeper.model import (
+    HOME,
+    NO_CHANGES,
+    ChangedFile,
+    Changes,
+    Display,
+    EndReason,
+    Output,
+    Raised,
+    RunEnd,
+    Stream,
+    utc_moment,
+)
 from sandkeeper.outputs import CHART, DATA
 from sandkeeper.runs import Accepted, Ended, RunContext, RunEvent, RunOrder, Started
 
@@ -29,6 +41,11 @@ _MIME_TYPES = {
 }
 """The interpreter's names → what they are. Whatever else a program displays is under `extra`."""
 
+MAX_CHANGED_FILES = 100
+MAX_PATH_BYTES = 1_024
+MAX_COUNT = 2**50
+"""Larger than any file, and exact wherever it is written down."""
+
 _ENDS = {"lost": RunEnd.SANDBOX_LOST}
 """The runner's words for ends that are not ours."""
 
@@ -39,7 +56,9 @@ def order_json(order: RunOrder) -> dict[str, Any]:
         "code": order.code,
         "limit_ms": order.context.limit_ms,
         "output_bytes": order.output_bytes,
+        "display_bytes": order.display_bytes,
         "on_busy": "wait",
+        "given": [path.removeprefix(f"{HOME}/") for path in order.context.paths],
         "digest": sha256(order.code.encode(errors="replace")).hexdigest(),
         "about": context_json(order.context),
     }
@@ -84,7 +103,8 @@ def _what(fields: Mapping[str, Any]) -> Accepted | Started | Output | Ended:
         case "error":
             return Raised(*(str(fields.get(name, "")) for name in ("name", "value", "traceback")))
         case "end":
-            return Ended(_ENDS.get(fields["end"]) or RunEnd(fields["end"]), reset=bool(fields.get("reset")))
+            end = _ENDS.get(fields["end"]) or RunEnd(fields["end"])
+            return Ended(end, reset=bool(fields.get("reset")), changes=_changes(fields))
         case unknown:
             raise ValueError(f"an event of type {unknown!r}")
 
@@ -93,6 +113,29 @@ def _display(fields: Mapping[str, Any]) -> Display:
     """Returns all forms of a result by MIME type."""
     data = {mime: value for name, mime in _MIME_TYPES.items() if (value := fields.get(name)) is not None}
     return Display({**data, **(fields.get("extra") or {})}, is_main_result=bool(fields.get("is_main_result")))
+
+
+def _changes(fields: Mapping[str, Any]) -> Changes:
+    files = [ChangedFile(_path(file["path"]), _count(file["size"])) for file in fields.get("files", ())]
+    if len(files) > MAX_CHANGED_FILES:
+        raise ValueError(f"{len(files)} changed files")
+    more, all_seen = _count(fields.get("more_files", 0)), bool(fields.get("all_seen", True))
+    return Changes(files, more, all_seen) if files or more or not all_seen else NO_CHANGES
+
+
+def _path(below_home: object) -> str:
+    """Returns the absolute path of a file below the user's home."""
+    path = str(below_home)
+    parts = path.split("/")
+    if not path.isprintable() or len(path.encode()) > MAX_PATH_BYTES or {"", ".", ".."} & {*parts}:
+        raise ValueError("a path that is none of a runner's")
+    return f"{HOME}/{path}"
+
+
+def _count(number: object) -> int:
+    if not isinstance(number, int) or not 0 <= number < MAX_COUNT:
+        raise ValueError("a number that is none of a runner's")
+    return number
 
 
 def kept(event: RunEvent) -> dict[str, Any]:
@@ -112,8 +155,15 @@ def _kept(what: Accepted | Started | Output | Ended) -> dict[str, Any]:
             return {"type": "result", "extra": dict(data), "is_main_result": is_main_result}
         case Raised(name, value, traceback):
             return {"type": "error", "name": name, "value": value, "traceback": traceback}
-        case Ended(end, reset):
-            return {"type": "end", "end": end, "reset": reset}
+        case Ended(end, reset, changes):
+            return {"type": "end", "end": end, "reset": reset, **_kept_changes(changes)}
+
+
+def _kept_changes(changes: Changes) -> dict[str, Any]:
+    if changes == NO_CHANGES:
+        return {}
+    files = [{"path": file.path.removeprefix(f"{HOME}/"), "size": file.size_bytes} for file in changes.files]
+    return {"files": files, "more_files": changes.more, "all_seen": changes.all_seen}
 
 
 def recalled(fields: Mapping[str, Any], code: str, context: RunContext) -> RunEvent:
