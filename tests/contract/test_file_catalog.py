@@ -7,13 +7,21 @@ import pytest
 
 from sandkeeper.adapters.dynamodb import DynamoFileCatalog, DynamoSessionStore
 from sandkeeper.adapters.memory import MemoryFileCatalog
-from sandkeeper.model import ChatKey, FileReading, FileStatus
+from sandkeeper.model import ChatKey, FileKind, FileReading, FileStatus
 from sandkeeper.ports import FileCatalog
 from tests.contract.conftest import Backend
-from tests.factories import idle, record
+from tests.factories import idle, record, table
 from tests.world import CHAT
 
-READING = FileReading(size_bytes=2048, headers=("name", "größe, cm", ""), row_count=3)
+READING = FileReading(
+    size_bytes=2048,
+    kind=FileKind.EXCEL,
+    tables=[
+        table("name", "größe, cm", "", name="Sheet1"),
+        table("a", name="Ünder 2", sample=[[None, 1.5, "x", [1]]]),
+    ],
+    details={"sheets": 3, "cut": ["2 of 3 sheets are read"]},
+)
 
 
 class FileCatalogContract:
@@ -69,18 +77,19 @@ class FileCatalogContract:
 
         assert catalog.mark_ready(CHAT, file.file_id, READING)
         read = catalog.get(CHAT, file.file_id)
-        assert read is not None
-        assert read.headers is not None
-        assert replace(read, headers=tuple(read.headers)) == replace(
+        assert read == replace(
             file,
             status=FileStatus.READY,
             size_bytes=2048,
-            headers=READING.headers,
-            row_count=3,
+            kind=FileKind.EXCEL,
+            tables=READING.tables,
+            details=READING.details,
         )
+        assert (read.headers, read.row_count) == (["name", "größe, cm", ""], 3)
 
     @pytest.mark.parametrize(
-        "reading", [FileReading(size_bytes=7), FileReading(size_bytes=9, headers=["a"], row_count=0)]
+        "reading",
+        [FileReading(size_bytes=7), FileReading(size_bytes=9, tables=[table("a", row_count=0, sample=[])])],
     )
     def test_a_reading_keeps_the_difference_of_none_and_nothing(
         self, catalog: FileCatalog, reading: FileReading
@@ -92,11 +101,8 @@ class FileCatalogContract:
 
         read = catalog.get(CHAT, file.file_id)
         assert read is not None
-        assert (read.size_bytes, read.headers, read.row_count) == (
-            reading.size_bytes,
-            reading.headers,
-            reading.row_count,
-        )
+        assert (read.size_bytes, read.kind, read.tables) == (reading.size_bytes, reading.kind, reading.tables)
+        assert (read.headers is None) == (not reading.tables)
 
     def test_a_failure_says_why_and_a_later_reading_takes_it_back(self, catalog: FileCatalog) -> None:
         file = record()
@@ -131,9 +137,9 @@ class FileCatalogContract:
 
     def test_more_files_than_a_page_holds_are_all_listed(self, catalog: FileCatalog) -> None:
         """A page of a query ends at 1 MB; records with many headers fill several."""
-        headers = ["x" * 100] * 1_000
+        wide = table(*["x" * 100] * 1_000)
         for number in range(15):
-            catalog.add(record(f"{number}.csv", headers=headers))
+            catalog.add(record(f"{number}.csv", kind=FileKind.CSV, tables=[wide]))
 
         assert len(catalog.of_chat(CHAT)) == 15
 

@@ -7,9 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sandkeeper.errors import SessionBusy
-from sandkeeper.model import Display, FileReading, FileStatus, Raised, RunEnd, RunOutcome, Stream
+from sandkeeper.model import Display, FileKind, FileReading, FileStatus, Raised, RunEnd, RunOutcome, Stream
 from sandkeeper.outputs import CHART
-from tests.factories import busy
+from tests.factories import busy, table
 from tests.world import CHAT, World
 
 EXECUTE = "/api/jupyter/execute"
@@ -295,12 +295,31 @@ def test_a_file_goes_from_its_registration_to_its_deletion(world: World, client:
         "reason": None,
         "headers": None,
         "rowCount": None,
+        "kind": None,
+        "tables": [],
+        "details": {},
         "createdAt": "2026-01-02T03:04:05.678000Z",
     }
     assert client.get(f"{FILES}/{file_id}").json() == pending
 
-    world.catalog.mark_ready(CHAT, file_id, FileReading(size_bytes=7, headers=["a", "b"], row_count=3))
-    ready = pending | {"status": "ready", "size": 7, "headers": ["a", "b"], "rowCount": 3}
+    reading = FileReading(size_bytes=7, kind=FileKind.CSV, tables=[table("a", "b")], details={"delimiter": ";"})
+    world.catalog.mark_ready(CHAT, file_id, reading)
+    ready = pending | {
+        "status": "ready",
+        "size": 7,
+        "kind": "csv",
+        "tables": [
+            {
+                "name": None,
+                "columns": [{"name": name, "type": "integer", "nulls": 0} for name in ("a", "b")],
+                "rowCount": 3,
+                "sample": [[1, 1]],
+            }
+        ],
+        "details": {"delimiter": ";"},
+        "headers": ["a", "b"],
+        "rowCount": 3,
+    }
     assert client.get(FILES).json() == {"files": [ready]}
 
     assert client.delete(f"{FILES}/{file_id}").status_code == 204

@@ -3,8 +3,9 @@
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import boto3
 import pytest
@@ -19,7 +20,10 @@ from sandkeeper.errors import FileNotFound, NotConfigured, SandkeeperError, Stor
 from sandkeeper.model import (
     ApiKey,
     ChatKey,
+    Column,
+    ColumnType,
     EndReason,
+    FileKind,
     FileRecord,
     FileStatus,
     SandboxRef,
@@ -28,6 +32,7 @@ from sandkeeper.model import (
     utc_moment,
     utc_now,
 )
+from sandkeeper.model import Table as FileTable
 from sandkeeper.ports import Granted, Position
 from tests.factories import idle, opened, record
 from tests.world import CHAT, START
@@ -67,6 +72,22 @@ SESSIONS = st.builds(
     end_reason=st.none() | st.sampled_from(EndReason),
     untold=st.none() | st.sampled_from(EndReason),
 )
+CELLS = st.none() | st.booleans() | COUNTS | st.floats(allow_nan=False, allow_infinity=False) | TEXT
+TABLES = st.builds(
+    FileTable,
+    name=st.none() | TEXT,
+    columns=st.lists(
+        st.builds(
+            Column,
+            name=st.text(st.characters(codec="utf-8"), max_size=5),
+            type=st.sampled_from(get_args(ColumnType)),
+            nulls=COUNTS,
+        ),
+        max_size=3,
+    ),
+    row_count=COUNTS,
+    sample=st.lists(st.lists(CELLS | st.lists(CELLS, max_size=2), max_size=2), max_size=2),
+)
 FILES = st.builds(
     FileRecord,
     key=CHATS,
@@ -78,8 +99,17 @@ FILES = st.builds(
     created_at=TIMES,
     status=st.sampled_from(FileStatus),
     reason=st.none() | TEXT,
-    headers=st.none() | st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=3),
-    row_count=st.none() | COUNTS,
+).flatmap(
+    lambda file: (
+        st.just(file)
+        | st.builds(
+            replace,
+            st.just(file),
+            kind=st.sampled_from(FileKind),
+            tables=st.just(()) | st.lists(TABLES, min_size=1, max_size=2),
+            details=st.dictionaries(TEXT, CELLS, max_size=2),
+        )
+    )
 )
 
 

@@ -1,12 +1,12 @@
 """What goes over the wire: camelCase there, snake_case here."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from sandkeeper.model import CHAT_ID_PATTERN, FileRecord, FileStatus, UploadTicket
+from sandkeeper.model import CHAT_ID_PATTERN, ColumnType, FileKind, FileRecord, FileStatus, Table, UploadTicket
 from sandkeeper.services.control import SessionInfo
 
 ChatId = Annotated[
@@ -81,13 +81,44 @@ class FileSchema(Wire):
 
     file_id: FileId
     name: str
+class ColumnSchema(Wire):
+    """A column of a table."""
+
+    name: str
+    type: ColumnType = Field(description="`json`: lists or records; `empty`: no row has a value.")
+    nulls: int = Field(description="How many rows have no value, as `pandas` counts them.")
+
+
+class TableSchema(Wire):
+    """A table in a file."""
+
+    name: str | None = Field(description="A sheet's name.")
+    columns: Sequence[ColumnSchema]
+    row_count: int = Field(description="Without the header.")
+    sample: Sequence[Sequence[Any]] = Field(description="The first rows, long text cut.")
+
+    @classmethod
+    def of(cls, table: Table) -> "TableSchema":
+        """Returns the table as it goes over the wire."""
+        columns = [ColumnSchema(name=column.name, type=column.type, nulls=column.nulls) for column in table.columns]
+        return cls(name=table.name, columns=columns, row_count=table.row_count, sample=table.sample)
+
+
     path: str = Field(description="Where the file is in the sandbox.")
     size: int = Field(description="In bytes.")
     content_type: str
     status: FileStatus
     reason: str | None = Field(description="Why a `failed` file cannot be used.")
-    headers: Sequence[str] | None = Field(description="A table's columns.")
-    row_count: int | None = Field(description="A table's rows, without the header.")
+    kind: FileKind | None = Field(description="What the content is, whatever the name says; null until read.")
+    tables: Sequence[TableSchema] = Field(
+        description="A CSV, JSON or Parquet file has one, a workbook one a sheet."
+    )
+    details: Mapping[str, Any] = Field(
+        description="What else there is to know, by kind: `encoding`, `delimiter`, `sheets`, `records`, `lines`, "
+        "`width` and `height`, `pages`, `entries`. `cut` says what was left out of `tables`."
+    )
+    headers: Sequence[str] | None = Field(description="The first table's columns.")
+    row_count: int | None = Field(description="The first table's rows, without the header.")
     created_at: AwareDatetime
 
     @classmethod
@@ -106,6 +137,9 @@ class FileSchema(Wire):
             created_at=record.created_at,
         )
 
+            kind=record.kind,
+            tables=[TableSchema.of(table) for table in record.tables],
+            details=record.details,
 
 class RegisteredFile(Wire):
     """A registered file, and where to upload its content."""

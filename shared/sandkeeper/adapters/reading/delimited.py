@@ -1,0 +1,172 @@
+"""Tables of delimited text, read by DuckDB: of any size, in bounded memory, with all processors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from sandkeeper.adapters.reading import engine
+from sandkeeper.adapters.reading.columns import NULL_WORDS, PATTERNS, type_of_texts, value_of
+from sandkeeper.adapters.reading.dialect import Dialect
+from sandkeeper.adapters.reading.fit import MAX_COLUMNS, SAMPLE_ROWS
+from sandkeeper.adapters.reading.text import HEAD_CHARS, Text
+from sandkeeper.model import Column, ColumnType, Table
+from sandkeeper.ports import Unreadable
+
+VALUES_AT_ONCE = 400
+"""In one scan: DuckDB holds a few thousand rows at once, so that its memory grows with their width."""
+MAX_LINE_BYTES = 2 * 1024 * 1024
+
+WRONG = (
+    f"cannot be read as a table: a row is longer than {MAX_LINE_BYTES} bytes, or its quotes do not close; "
+    "save it as CSV anew"
+)
+
+_WORDS = ", ".join(map(engine.quoted, NULL_WORDS))
+
+STRICT = "strict_mode=true, parallel=true"
+LENIENT = "strict_mode=false, null_padding=true, parallel=false"
+"""For rows that are too short, too long or strangely quoted. One processor reads them alone."""
+
+
+def read_delimited(text: Text, dialect: Dialect) -> Table:
+    """Returns the table: every row is counted, and every value takes part in its column's type.
+
+    Raises `Unreadable`.
+    """
+    name = text.source.name
+    _check(dialect, name)
+    with engine.connected() as connection, engine.told(name, WRONG):
+        try:
+            # DuckDB 2.0 takes a newline in a quoted name for the end that all rows have, and loses rows of another.
+            return _read(connection, text, dialect, STRICT if dialect.is_plain else LENIENT)
+        except duckdb.InvalidInputException:
+            return _read(connection, text, dialect, LENIENT)
+
+
+def _check(dialect: Dialect, name: str) -> None:
+    if not dialect.rows:
+        raise Unreadable(f"{name!r} has a header row of more than {HEAD_CHARS} characters; shorten its names")
+    if len(dialect.headers) > MAX_COLUMNS:
+        raise Unreadable(f"{name!r} has {len(dialect.headers)} columns; at most {MAX_COLUMNS} can be described")
+
+
+def _read(connection: duckdb.DuckDBPyConnection, text: Text, dialect: Dialect, mode: str) -> Table:
+    source, width = _source(text, dialect, mode), len(dialect.headers)
+    guesses = [_guess(dialect, column) for column in range(width)]
+    quick = [_quick(column, guess) for column, guess in enumerate(guesses)]
+    row_count, counts = _counted(connection, source, [test for tests in quick for test in tests])
+    filled, passed = counts[::2], counts[1::2]
+    types: list[ColumnType] = ["text" if guess.type == "empty" else guess.type for guess in guesses]
+    # What the first rows promised and a later one broke, and what they said nothing of, is looked at more closely.
+    unclear = [
+        column
+        for column, guess in enumerate(guesses)
+        if passed[column] < filled[column] or (guess.type == "empty" and filled[column])
+    ]
+    if unclear:
+        _, counts = _counted(connection, source, [test for column in unclear for test in _close(column)])
+        each = len(PATTERNS) + 1
+        for number, column in enumerate(unclear):
+            filled[column], *passing = counts[number * each : (number + 1) * each]
+            fitting = (type_ for type_, count in zip(PATTERNS, passing, strict=True) if count == filled[column])
+            types[column] = next(fitting, "text")
+    return Table(
+        columns=[
+            Column(
+                name=header,
+                type=types[column] if filled[column] else "empty",
+                nulls=row_count - filled[column],
+            )
+            for column, header in enumerate(dialect.headers)
+        ],
+        row_count=row_count,
+        sample=[_sampled(row, types) for row in dialect.rows[1 : SAMPLE_ROWS + 1]],
+    )
+
+
+def _sampled(row: Sequence[str], types: Sequence[ColumnType]) -> list[Any]:
+    """Returns a row as JSON values, as long as the header."""
+    cells = [None if cell in NULL_WORDS else cell for cell in row[: len(types)]]
+    cells += [None] * (len(types) - len(cells))
+    return [value_of(cell, type_) for cell, type_ in zip(cells, types, strict=True)]
+
+
+def _source(text: Text, dialect: Dialect, mode: str) -> str:
+    """Returns the rows below the header as an SQL table of text with the columns c0, c1 …; NULL where empty."""
+    width = len(dialect.headers)
+    columns = ", ".join(f"'c{column}': 'VARCHAR'" for column in range(width))
+    quote, escape, delimiter = map(engine.quoted, (dialect.quote, dialect.escape, dialect.delimiter))
+    rows = (
+        f"read_csv({engine.quoted(text.source.path)}, auto_detect=false, header=true, skip={dialect.blank_lines}, "
+        f"delim={delimiter}, quote={quote}, escape={escape}, columns={{{columns}}}, nullstr=[''], "
+        f"allow_quoted_nulls={width > 1}, max_line_size={MAX_LINE_BYTES}, {mode})"
+    )
+    # In a table of one column a blank line is no row, and an empty value is written with quotes.
+    return rows if width > 1 else f"(SELECT c0 FROM {rows} WHERE c0 IS NOT NULL)"
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What the first rows tell of a column: its type, and whether any of them has a word for a missing value."""
+
+    type: ColumnType
+    has_words: bool
+
+
+def _guess(dialect: Dialect, column: int) -> Guess:
+    cells = [row[column] for row in dialect.rows[1:] if column < len(row)]
+    return Guess(
+        type_of_texts(cell for cell in cells if cell not in NULL_WORDS),
+        any(cell in NULL_WORDS and cell for cell in cells),
+    )
+
+
+def _value(column: int) -> str:
+    """Returns the column's values, NULL for all words that mean a missing one."""
+    return f"CASE WHEN c{column} NOT IN ({_WORDS}) THEN c{column} END"
+
+
+def _quick(column: int, guess: Guess) -> tuple[str, str]:
+    """Returns what counts the column's values, and those that are as guessed: for text, all.
+
+    A scan hardly notices it. Numbers are tested by casts, which take half as long as patterns and let through no
+    other common value. Words for missing values pass no test: they are looked for where they may be.
+    """
+    c = f"c{column}"
+    value = _value(column) if guess.has_words or guess.type in ("text", "empty") else c
+    no_zero_leads = f"{c} NOT BETWEEN '00' AND '0~'"
+    match guess.type:
+        case "text" | "empty" | "json":
+            return value, c
+        case "integer":
+            test = f"TRY_CAST({c} AS BIGINT) IS NOT NULL AND NOT contains({c}, '.') AND {no_zero_leads}"
+        case "number":
+            test = f"TRY_CAST({c} AS DOUBLE) IS NOT NULL AND {c} < ':' AND {no_zero_leads}"
+        case _:
+            test = _matches(c, PATTERNS[guess.type])
+    return value, f"CASE WHEN {test} THEN 1 END"
+
+
+def _close(column: int) -> list[str]:
+    """Returns what counts the column's values, and those of each type."""
+    return [
+        _value(column),
+        *(f"CASE WHEN {_matches(f'c{column}', pattern)} THEN 1 END" for pattern in PATTERNS.values()),
+    ]
+
+
+def _matches(value: str, pattern: str) -> str:
+    return f"regexp_full_match(trim({value}), {engine.quoted(pattern)})"
+
+
+def _counted(connection: duckdb.DuckDBPyConnection, source: str, values: Sequence[str]) -> tuple[int, list[int]]:
+    """Returns the number of rows, and how many of them have each of the values."""
+    row_count, found = 0, []
+    for begin in range(0, max(len(values), 1), VALUES_AT_ONCE):
+        counts = [f"count({value})" for value in values[begin : begin + VALUES_AT_ONCE]]
+        query = f"SELECT {', '.join(['count(*)', *counts])} FROM {source}"
+        row_count, *batch = connection.execute(query).fetchone() or (0,)
+        found += batch
+    return row_count, found

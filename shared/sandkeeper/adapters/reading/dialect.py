@@ -1,0 +1,88 @@
+"""How a table of text is written: its delimiter, its quotes, and where it begins."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+DELIMITERS = ",;\t|"
+ROWS = 2_000
+"""How many rows a dialect is judged by, and first guesses at types."""
+
+
+_SINGLE = re.compile(f"(^|[{DELIMITERS}\r\n])'")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A way to write a table, and its first rows read in this way."""
+
+    delimiter: str
+    quote: str
+    escape: str
+    rows: Sequence[Sequence[str]]
+    blank_lines: int
+    """Before the header."""
+
+    @property
+    def headers(self) -> Sequence[str]:
+        """The first row, without the blanks around its names."""
+        return [cell.strip() for cell in self.rows[0]]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no name goes over a line's end."""
+        return not any("\n" in cell or "\r" in cell for cell in self.rows[0])
+
+    @property
+    def agreement(self) -> float:
+        """Which part of the rows is as wide as the header; zero where there is one column alone."""
+        width = len(self.rows[0]) if self.rows else 1
+        return sum(len(row) == width for row in self.rows) / len(self.rows) if width > 1 else 0.0
+
+    @property
+    def is_evident(self) -> bool:
+        """Whether this is a table although nothing says so: more than one row, all as wide as a sound header."""
+        names = set(self.headers) if self.rows else set()
+        sound = "" not in names and len(names) == len(self.rows[0]) if self.rows else False
+        return len(self.rows) > 1 and sound and self.agreement == 1.0
+
+
+def dialect_of(head: str, *, is_whole: bool) -> Dialect:
+    """Returns the dialect in which most rows are as wide as the header, and wider than one column.
+
+    Unless the head is the whole text, its last row may be half a row and is not counted.
+    """
+    # Where single quotes stand at the beginning of cells and the usual ones nowhere, they may be quotes.
+    quotes = ["'", '"'] if '"' not in head and _SINGLE.search(head) else ['"']
+    dialects = [
+        _read(head, delimiter, quote, escape, is_whole=is_whole)
+        for quote in quotes
+        for escape in ([quote, "\\"] if f"\\{quote}" in head else [quote])
+        for delimiter in DELIMITERS
+    ]
+    return max(dialects, key=lambda each: (each.agreement, len(each.rows[0]) if each.agreement else 0))
+
+
+def _read(head: str, delimiter: str, quote: str, escape: str, *, is_whole: bool) -> Dialect:
+    body = head.lstrip("\r\n")
+    before = head[: len(head) - len(body)].replace("\r\n", "\n")
+    csv.field_size_limit(len(head) + 1)
+    reader = csv.reader(
+        # Cuts where CSV does: `str.splitlines` cuts at form feeds and at Unicode's separators too.
+        io.StringIO(body, newline=""),
+        delimiter=delimiter,
+        quotechar=quote,
+        doublequote=escape == quote,
+        escapechar=None if escape == quote else escape,
+    )
+    rows: list[Sequence[str]] = []
+    try:
+        rows.extend(islice((row for row in reader if row), ROWS + 1))
+    except csv.Error:
+        is_whole = True  # the rows before the one that is none are whole
+    if len(rows) > ROWS or not is_whole:
+        rows = rows[:-1]
+    return Dialect(delimiter, quote, escape, rows, len(before))
