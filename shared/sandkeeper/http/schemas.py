@@ -62,6 +62,11 @@ class FileRequest(Wire):
         pattern=r"^[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}$",
         examples=["text/csv"],
     )
+    replace: bool = Field(
+        default=False,
+        description="Let the file take the place of the chat's file of this name, once it has been read. Else it"
+        " gets a path of its own.",
+    )
 
 
 class UploadSchema(Wire):
@@ -76,11 +81,6 @@ class UploadSchema(Wire):
         return cls(url=ticket.url, fields=dict(ticket.fields))
 
 
-class FileSchema(Wire):
-    """A file of the chat, and what it holds once it has been read."""
-
-    file_id: FileId
-    name: str
 class ColumnSchema(Wire):
     """A column of a table."""
 
@@ -104,6 +104,11 @@ class TableSchema(Wire):
         return cls(name=table.name, columns=columns, row_count=table.row_count, sample=table.sample)
 
 
+class FileSchema(Wire):
+    """A file of the chat, and what it holds once it has been read."""
+
+    file_id: FileId
+    name: str
     path: str = Field(description="Where the file is in the sandbox.")
     size: int = Field(description="In bytes.")
     content_type: str
@@ -132,14 +137,14 @@ class TableSchema(Wire):
             content_type=record.content_type,
             status=record.status,
             reason=record.reason,
+            kind=record.kind,
+            tables=[TableSchema.of(table) for table in record.tables],
+            details=record.details,
             headers=record.headers,
             row_count=record.row_count,
             created_at=record.created_at,
         )
 
-            kind=record.kind,
-            tables=[TableSchema.of(table) for table in record.tables],
-            details=record.details,
 
 class RegisteredFile(Wire):
     """A registered file, and where to upload its content."""
