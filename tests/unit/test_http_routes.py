@@ -65,6 +65,8 @@ def test_a_run_answers_with_all_that_the_contract_names(world: World, client: Te
         "uploadedFiles": [file.path],
         "expiresIn": 1_800_000,
         "errorDetail": None,
+        "outputs": None,
+        "model": None,
         "session": {"status": "new", "generation": 1, "stateReset": False, "reason": None},
     }
 
@@ -293,11 +295,11 @@ def test_a_file_goes_from_its_registration_to_its_deletion(world: World, client:
         "contentType": "text/csv",
         "status": "pending",
         "reason": None,
-        "headers": None,
-        "rowCount": None,
         "kind": None,
         "tables": [],
         "details": {},
+        "headers": None,
+        "rowCount": None,
         "createdAt": "2026-01-02T03:04:05.678000Z",
     }
     assert client.get(f"{FILES}/{file_id}").json() == pending

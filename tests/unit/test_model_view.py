@@ -1,5 +1,7 @@
 """What came of a run, as one bounded text for a language model."""
 
+import base64
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -143,7 +145,7 @@ def test_of_very_many_outputs_those_in_the_middle_are_left_out() -> None:
 def test_a_table_is_its_first_rows() -> None:
     data = {"name": [f"n{row}" for row in range(1_000)], "pay": [row * 1.5 for row in range(1_000)]}
 
-    text = told(Display({"text/plain": "…", "text/html": "<table>" * 9_000, DATA: data}))
+    text = told(Display({"text/plain": "row\n" * 1_000, "text/html": "<table>" * 9_000, DATA: data}))
 
     assert text.split("\n") == [
         "[table of 1,000 rows × 2 columns: shown to the user]",
@@ -155,6 +157,13 @@ def test_a_table_is_its_first_rows() -> None:
         "n4 | 6.0",
         "… 995 more rows",
     ]
+
+
+def test_a_small_table_is_as_it_prints_itself() -> None:
+    """Of what `describe()` gives, the data alone do not say which row is which."""
+    text = told(Display({"text/plain": "        a\ncount  3\nmean   2", "text/html": "…", DATA: {"a": [3, 2]}}))
+
+    assert text == "[table of 2 rows × 1 columns: shown to the user]\n        a\ncount  3\nmean   2"
 
 
 def test_a_wide_table_with_long_cells_stays_short() -> None:
@@ -215,8 +224,26 @@ def test_a_figure_of_plotly_is_told() -> None:
     }
 
     assert told(Display({"application/vnd.plotly.v1+json": figure, "text/html": "<div>" * 10_000})) == (
-        "[chart: title 'P'; x 'who'; bar pay: x [a, b], y […]; scatter : x [1, 2, 3, 4, 5, …], y [1.5]]"
+        "[chart: title 'P'; x 'who'; bar pay: x [a, b], y [1, 2]; scatter : x [1, 2, 3, 4, 5, …], y [1.5]]"
     )
+
+
+@pytest.mark.parametrize(
+    ("packed", "numbers"),
+    [
+        ({"dtype": "f8", "bdata": base64.b64encode(struct.pack("<9d", *range(9))).decode()}, "[0, 1, 2, 3, 4, …]"),
+        ({"dtype": "i2", "bdata": base64.b64encode(struct.pack("<2h", -1, 1)).decode()}, "[-1, 1]"),
+        ({"dtype": "f8", "bdata": "AAAA"}, "[…]"),
+        ({"dtype": "odd", "bdata": "AAAA"}, "[…]"),
+        ({"dtype": "i1", "bdata": "A"}, "[…]"),
+        ({"dtype": ["i1"]}, "[…]"),
+        (None, "[…]"),
+    ],
+)
+def test_numbers_that_plotly_packs_are_unpacked(packed: Any, numbers: str) -> None:
+    figure = {"data": [{"type": "bar", "y": packed}]}
+
+    assert told(Display({"application/vnd.plotly.v1+json": figure})) == f"[chart: bar : y {numbers}]"
 
 
 @pytest.mark.parametrize(
@@ -309,7 +336,7 @@ def test_nothing_that_is_written_makes_a_screen_without_bounds(hostile: str) -> 
 def test_the_view_is_never_longer_than_asked_for(
     outputs: Sequence[Output], text: str, max_chars: int, is_much: bool
 ) -> None:
-    much = [Stream("stdout", text * 200), Raised("E", text, text * 200)] if is_much else []
+    much: list[Output] = [Stream("stdout", text * 200), Raised("E", text, text * 200)] if is_much else []
     failure = Failure(kind="user_code", name=text, value=text * 50, hint=text, traceback=text * 50)
 
     view = model_view(

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -18,16 +18,20 @@ from sandkeeper.http.execute_schemas import (
     ExecuteReply,
     ExecuteRequest,
     ExecutionReply,
+    View,
+    Views,
     event_data,
 )
+from sandkeeper.http.fitting import EVENT_BYTES, REPLY_BYTES, Fitting, weight
 from sandkeeper.http.gate import GatedRoute
 from sandkeeper.http.problems import documented
+from sandkeeper.http.result_schemas import LinkedResult, ResultSchema
 from sandkeeper.http.routes import Chat, Wired, bearer
 from sandkeeper.http.schemas import FileId
+from sandkeeper.http.views import fitted, fitted_execution
 from sandkeeper.model import ChatKey
 from sandkeeper.runs import Ended, Execution
 from sandkeeper.services.execute import Once, RunReply, RunRequest
-from sandkeeper.services.executions import Executions
 from sandkeeper.wiring import ApiWiring
 
 STREAM_S = 25.0
@@ -58,6 +62,7 @@ ExecutionInPath = Annotated[FileId, Path(alias="executionId", description="A run
 WaitMs = Annotated[
     int, Query(alias="waitMs", ge=0, le=20_000, description="For how long to wait for the end, in milliseconds.")
 ]
+IncludedViews = Annotated[Views, Query(alias="include", default_factory=list)]
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="The id of the last event that was received.")
 ]
@@ -89,7 +94,7 @@ def execute(
     replayed = {"Idempotency-Replayed": "true"} if reply.is_repeated else {}
     if reply.execution.end is None:
         return _accepted(reply, replayed)
-    answer = ExecuteReply.of(reply)
+    answer = fitted(ExecuteReply.of(reply), reply.execution, wiring.overflow, body.include)
     response.headers.update({"Server-Timing": answer.timings.header(), **replayed})
     return answer
 
@@ -107,9 +112,12 @@ def _accepted(reply: RunReply, headers: dict[str, str]) -> JSONResponse:
 
 
 @gated.get("/api/chats/{chatId}/executions/{executionId}", responses=documented(404, 422))
-def get_execution(chat: Chat, execution_id: ExecutionInPath, wiring: Wired, wait_ms: WaitMs = 0) -> ExecutionReply:
+def get_execution(
+    chat: Chat, execution_id: ExecutionInPath, wiring: Wired, include: IncludedViews, wait_ms: WaitMs = 0
+) -> ExecutionReply:
     """Returns the run: its result once it has ended, for which `waitMs` waits."""
-    return _reply(wiring, wiring.executions.get(chat, execution_id, wait=timedelta(milliseconds=wait_ms)))
+    execution = wiring.executions.get(chat, execution_id, wait=timedelta(milliseconds=wait_ms))
+    return _reply(wiring, execution, include)
 
 
 @gated.post("/api/chats/{chatId}/executions/{executionId}/cancel", responses=documented(404, 409, 422))
@@ -118,9 +126,10 @@ def cancel(chat: Chat, execution_id: ExecutionInPath, wiring: Wired) -> Executio
     return _reply(wiring, wiring.executions.cancel(chat, execution_id))
 
 
-def _reply(wiring: ApiWiring, execution: Execution) -> ExecutionReply:
+def _reply(wiring: ApiWiring, execution: Execution, include: Collection[View] = ()) -> ExecutionReply:
     left = wiring.executions.expires_in(execution)
-    return ExecutionReply.of(execution, expires_in_ms=round(left / timedelta(milliseconds=1)))
+    whole = ExecutionReply.of(execution, expires_in_ms=round(left / timedelta(milliseconds=1)))
+    return fitted_execution(whole, execution, wiring.overflow, include)
 
 
 @gated.get(
@@ -145,7 +154,7 @@ def follow(
     if known.end is not None and not any(event.number > after for event in known.events):
         return Response(status_code=204)
     is_sent_whole = "aws.event" in request.scope
-    told = _slice(wiring.executions, known, after) if is_sent_whole else _live(wiring.executions, known, after)
+    told = _slice(wiring, known, after) if is_sent_whole else _live(wiring, known, after)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(told, media_type="text/event-stream", headers=headers)
 
@@ -159,12 +168,12 @@ def _number(last_event_id: str | None) -> int:
     return int(last_event_id)
 
 
-def _live(executions: Executions, known: Execution, after: int) -> Iterator[bytes]:
+def _live(wiring: ApiWiring, known: Execution, after: int) -> Iterator[bytes]:
     """Yields events as they happen, and comments in between to keep the connection."""
     until = time.monotonic() + STREAM_S
     yield BEGINNING
     while (asked_at := time.monotonic()) < until:
-        told = _events(executions, known, after, min(SIGN_OF_LIFE_S, until - asked_at))
+        told = _events(wiring, known, after, min(SIGN_OF_LIFE_S, until - asked_at))
         for number, text in told:
             after = number
             yield text
@@ -174,36 +183,44 @@ def _live(executions: Executions, known: Execution, after: int) -> Iterator[byte
         time.sleep(max(0.0, PAUSE_S - (time.monotonic() - asked_at)))
 
 
-def _slice(executions: Executions, known: Execution, after: int) -> Iterator[bytes]:
+def _slice(wiring: ApiWiring, known: Execution, after: int) -> Iterator[bytes]:
     """Yields what has happened; or waits for it, and then a little for more."""
     yield BEGINNING
-    first = next(_events(executions, known, after, SLICE_S), None)
+    first = next(_events(wiring, known, after, SLICE_S), None)
     if first is None:
         yield SIGN_OF_LIFE
         return
     after, text = first
     yield text
-    if after != _OVER:
-        yield from (text for _, text in _events(executions, known, after, GATHER_S))
+    left = REPLY_BYTES - weight(BEGINNING + text)
+    for _, text in _events(wiring, known, after, GATHER_S) if after != _OVER else ():
+        left -= weight(text)
+        if left < 0:
+            return  # whoever follows asks again from here
+        yield text
 
 
 _OVER = -1
 """Stands for the number of the last event that a run has."""
 
 
-def _events(executions: Executions, known: Execution, after: int, wait_s: float) -> Iterator[tuple[int, bytes]]:
+def _events(wiring: ApiWiring, known: Execution, after: int, wait_s: float) -> Iterator[tuple[int, bytes]]:
     """Yields events behind the number `after`, with their own: those that come within this time.
 
     Ends early where nobody can tell: whoever wants the rest asks again.
     """
+    fitting = Fitting(wiring.overflow, known.key)
+
+    def fit(results: Sequence[ResultSchema]) -> Sequence[ResultSchema | LinkedResult]:
+        return fitting.fit(results, [], EVENT_BYTES)[0]
+
     try:
-        for event in executions.follow(known, after=after, wait=timedelta(seconds=wait_s)):
+        for event in wiring.executions.follow(known, after=after, wait=timedelta(seconds=wait_s)):
             is_last = isinstance(event.what, Ended)
-            whole = executions.get(known.key, known.execution_id) if is_last else known
-            name, data = event_data(event, whole)
-            text = format_sse_event(
-                id=str(event.number), event=name, data_str=json.dumps(data, separators=(",", ":"))
-            )
+            whole = wiring.executions.get(known.key, known.execution_id) if is_last else known
+            name, data = event_data(event, whole, fit)
+            told = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+            text = format_sse_event(id=str(event.number), event=name, data_str=told)
             yield _OVER if is_last else event.number, text
     except SandkeeperError:
         return

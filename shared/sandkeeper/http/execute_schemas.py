@@ -1,14 +1,18 @@
 """What goes over the wire of runs: what is asked for, and what came of it."""
 
 import json
+from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any, Literal, Self, assert_never, cast
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
+from sandkeeper.http.artifact_schemas import ArtifactSchema
+from sandkeeper.http.error_details import ErrorDetail, error_line, what_came_of
+from sandkeeper.http.result_schemas import Cell, LinkedResult, ResultSchema
 from sandkeeper.http.schemas import ChatId, FileId, Wire
-from sandkeeper.model import MAX_CODE_CHARS, EndReason, Output, Raised, RunEnd, SessionStatus
-from sandkeeper.outputs import ResultItem, ResultType, plain, simple_view
+from sandkeeper.model import MAX_CODE_CHARS, EndReason, SessionStatus
+from sandkeeper.outputs import simple_view
 from sandkeeper.runs import Accepted, Ended, Execution, ExecutionState, RunEvent, Started
 from sandkeeper.services.execute import INLINE_LIMIT, Mode, RunReply
 from sandkeeper.services.requests import MAX_LIMIT
@@ -16,6 +20,26 @@ from sandkeeper.services.stopwatch import Timings
 
 MAX_TIMEOUT_MS = round(MAX_LIMIT.total_seconds() * 1000)
 INLINE_MS = round(INLINE_LIMIT.total_seconds() * 1000)
+
+View = Literal["outputs", "model"]
+
+
+def _unique(views: list[View]) -> list[View]:
+    if len(set(views)) < len(views):
+        raise ValueError("each view is included once; leave out what comes again")
+    return views
+
+
+Views = Annotated[
+    list[View],
+    AfterValidator(_unique),
+    Field(
+        max_length=2,
+        json_schema_extra={"uniqueItems": True},
+        description="What the reply is to tell besides: `outputs`, the results as a notebook keeps them; `model`,"
+        " all of it as one short text for a language model.",
+    ),
+]
 
 
 class ExecuteRequest(Wire):
@@ -47,6 +71,7 @@ class ExecuteRequest(Wire):
     on_busy: Literal["wait", "reject"] = Field(
         default="wait", description="What to do while another run has the session."
     )
+    include: Views = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _ends_within_the_call(self) -> Self:
@@ -56,40 +81,12 @@ class ExecuteRequest(Wire):
 
     @property
     def digest(self) -> str:
-        """What tells this request from any other: equal digests ask for the same."""
-        return sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """What tells this request from any other: equal digests ask for the same run, in whatever views."""
+        asked = self.model_dump(mode="json", exclude={"include"})
+        return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 # ── What came of it ─────────────────────────────────────────────────────────────────────────────────
-
-
-class ResultSchema(Wire):
-    """One thing that the code showed, in the order of appearance."""
-
-    type: ResultType
-    content: Any = Field(description="Text; base64 for PNG, JPEG and PDF; a JSON value for json, chart, table.")
-    mime_type: str
-
-    @classmethod
-    def of(cls, item: ResultItem) -> "ResultSchema":
-        """Returns the item as it goes over the wire."""
-        return cls(type=item.type, content=item.content, mime_type=item.mime_type)
-
-
-ErrorKind = Literal[
-    "user_code", "timeout", "cancelled", "output_limit", "out_of_memory", "kernel_died", "sandbox_lost"
-]
-
-
-class ErrorDetail(Wire):
-    """Why the code did not succeed."""
-
-    kind: ErrorKind
-    name: str
-    value: str
-    traceback: str | None
-    retryable: bool
-    hint: str
 
 
 class SessionSchema(Wire):
@@ -159,7 +156,7 @@ class ExecuteReply(Wire):
     """What came of the run. A program that raises is a result: `success` is false, and `error` says why."""
 
     success: bool
-    results: list[ResultSchema]
+    results: list[ResultSchema | LinkedResult]
     error: str | None
     execution_time: int = Field(description="The whole call, in milliseconds.")
     sandbox_id: str
@@ -168,7 +165,17 @@ class ExecuteReply(Wire):
     execution_id: str
     error_detail: ErrorDetail | None
     session: SessionSchema
+    artifacts: list[ArtifactSchema] = Field(description="Files that the run has created or changed.")
+    more_files: int = Field(
+        description="How many others have changed, of which no more is known; -1 when there were too many to look."
+    )
     timings: TimingsSchema
+    outputs: list[Cell] | None = Field(
+        default=None, description="The results as outputs of nbformat 4.5, where they were to be included."
+    )
+    model: str | None = Field(
+        default=None, description="All of it as one text for a language model, where it was to be included."
+    )
 
     @classmethod
     def of(cls, reply: RunReply) -> "ExecuteReply":
@@ -192,11 +199,11 @@ class ExecuteReply(Wire):
     def _of(
         cls, execution: Execution, *, expires_in_ms: int, execution_time: int, timings: TimingsSchema
     ) -> "ExecuteReply":
-        outputs, detail = _told(execution)
+        outputs, detail = what_came_of(execution)
         return cls(
             success=detail is None,
             results=[ResultSchema.of(item) for item in simple_view(outputs)],
-            error=_line(detail),
+            error=error_line(detail),
             execution_time=execution_time,
             sandbox_id=execution.context.sandbox_id,
             uploaded_files=list(execution.context.paths),
@@ -204,6 +211,8 @@ class ExecuteReply(Wire):
             execution_id=execution.execution_id,
             error_detail=detail,
             session=SessionSchema.of(execution),
+            artifacts=[ArtifactSchema.of(artifact) for artifact in execution.artifacts],
+            more_files=execution.changes.more if execution.changes.all_seen else -1,
             timings=timings,
         )
 
@@ -253,7 +262,11 @@ class ExecutionReply(Wire):
         )
 
 
-def event_data(event: RunEvent, execution: Execution) -> tuple[str, dict[str, Any]]:
+Fit = Callable[[Sequence[ResultSchema]], Sequence[ResultSchema | LinkedResult]]
+"""Lets results fit into an event."""
+
+
+def event_data(event: RunEvent, execution: Execution, fit: Fit) -> tuple[str, dict[str, Any]]:
     """Returns the name of an event and what it tells, as they go over the wire."""
     at = {"at": event.at.isoformat().replace("+00:00", "Z")}
     match event.what:
@@ -263,108 +276,12 @@ def event_data(event: RunEvent, execution: Execution) -> tuple[str, dict[str, An
             reason = execution.context.reset_reason(reset)
             return "started", {**at, "stateReset": reason is not None, "reason": reason}
         case Ended():
-            detail = _told(execution)[1]
-            told = {"success": detail is None, "error": _line(detail)}
+            detail = what_came_of(execution)[1]
+            told = {"success": detail is None, "error": error_line(detail)}
             return "end", {**at, **told, "errorDetail": detail and detail.model_dump(mode="json", by_alias=True)}
         case output:
-            results = [ResultSchema.of(item) for item in simple_view([output])]
+            results = fit([ResultSchema.of(item) for item in simple_view([output])])
             return "output", {**at, "results": [item.model_dump(mode="json", by_alias=True) for item in results]}
-
-
-# ── Errors ──────────────────────────────────────────────────────────────────────────────────────────
-
-STOPPED = (RunEnd.TIMEOUT, RunEnd.CANCELLED, RunEnd.OUTPUT_LIMIT)
-"""Ends at which the kernel was interrupted, and keeps its variables."""
-
-
-def _told(execution: Execution) -> tuple[list[Output], ErrorDetail | None]:
-    """Returns what there is to show, and why the code did not succeed.
-
-    The interrupt that has stopped a program is part of the reason, and no output of its own.
-    """
-    outcome = execution.outcome
-    outputs = list(outcome.outputs)
-    raised = next((output for output in reversed(outputs) if isinstance(output, Raised)), None)
-    if outcome.end is RunEnd.FINISHED:
-        return outputs, None if raised is None else _user_error(raised)
-    if outcome.end in STOPPED and raised is not None and raised.name == "KeyboardInterrupt":
-        outputs.remove(raised)
-        return outputs, _failure(execution, outcome.end, plain(raised.traceback))
-    return outputs, _failure(execution, outcome.end, None)
-
-
-def error_of(execution: Execution) -> ErrorDetail | None:
-    """Returns why a run that has ended did not succeed; None if it did."""
-    return _told(execution)[1]
-
-
-def _line(detail: ErrorDetail | None) -> str | None:
-    return None if detail is None else f"{detail.name}: {detail.value}"
-
-
-def _user_error(raised: Raised) -> ErrorDetail:
-    has_memory = not raised.name.endswith("MemoryError")  # numpy has one of its own
-    hint = "Correct it and run it again" if has_memory else "There is not enough memory for it: load less at once"
-    return ErrorDetail(
-        kind="user_code" if has_memory else "out_of_memory",
-        name=raised.name,
-        value=raised.value,
-        traceback=plain(raised.traceback),
-        retryable=False,
-        hint=f"The code raised an exception. {hint}; variables are still there.",
-    )
-
-
-def _failure(
-    execution: Execution,
-    end: Literal[
-        RunEnd.TIMEOUT,
-        RunEnd.CANCELLED,
-        RunEnd.OUTPUT_LIMIT,
-        RunEnd.OUT_OF_MEMORY,
-        RunEnd.KERNEL_DIED,
-        RunEnd.SANDBOX_LOST,
-    ],
-    traceback: str | None,
-) -> ErrorDetail:
-    """Returns why a run ended before its time."""
-    context = execution.context
-    cut_short = context.limit_ms < context.asked_ms
-    kept = "Variables are still there"
-    if execution.has_lost_variables:
-        kept = "The code did not react, so that its kernel was restarted: variables are lost, files are still there"
-    match end:
-        case RunEnd.TIMEOUT if cut_short:
-            name = "TimeoutError"
-            value = (
-                f"the code was interrupted after {context.limit_ms} of its {context.asked_ms} ms: getting a sandbox"
-                " took the others"
-            )
-            hint = f"{kept}. The sandbox is there now: run it again."
-        case RunEnd.TIMEOUT:
-            name = "TimeoutError"
-            value = f"the code ran longer than its limit of {context.limit_ms} ms and was interrupted"
-            hint = f"{kept}. Do less at once, or raise timeoutMs."
-        case RunEnd.CANCELLED:
-            name, value = "Cancelled", "the code was stopped"
-            hint = f"Somebody stopped the code. {kept}."
-        case RunEnd.OUTPUT_LIMIT:
-            name, value = "OutputLimit", "the code put out more than fits into a reply and was interrupted"
-            hint = f"{kept}. Print less, or write it to a file."
-        case RunEnd.OUT_OF_MEMORY:
-            name, value = "OutOfMemory", "the Python process needed more memory than there is and was ended"
-            hint = "Variables are lost, files are still there. Load less at once."
-        case RunEnd.KERNEL_DIED:
-            name, value = "KernelDied", "the Python process ended while the code was running"
-            hint = "Variables are lost, files are still there. Using too much memory is a common cause."
-        case RunEnd.SANDBOX_LOST:
-            name, value = "SandboxLost", "the sandbox was lost while the code was running"
-            hint = "How far the code came is unknown. The next call tells whether variables were lost."
-        case _:
-            assert_never(end)
-    retryable = end is RunEnd.SANDBOX_LOST or (end is RunEnd.TIMEOUT and cut_short)
-    kind = cast("ErrorKind", end.value)
-    return ErrorDetail(kind=kind, name=name, value=value, traceback=traceback, retryable=retryable, hint=hint)
 
 
 def _millis(seconds: float) -> int:

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from sandkeeper.errors import FieldProblem, InvalidRequest
-from sandkeeper.http.execute_schemas import ErrorKind, TimingsSchema, error_of
+from sandkeeper.http.error_details import ErrorKind, error_line, error_of
+from sandkeeper.http.execute_schemas import TimingsSchema
 from sandkeeper.http.schemas import FileId, Wire
 from sandkeeper.outputs import ResultType
 from sandkeeper.runs import ExecutionState
@@ -49,7 +50,7 @@ class PastExecution(Wire):
             execution_id=run.execution_id,
             state=run.state,
             success=error is None if is_over else None,
-            error=None if error is None else f"{error.name}: {error.value}",
+            error=error_line(error),
             error_kind=None if error is None else error.kind,
             created_at=run.created_at,
             started_at=run.started_at,

@@ -1,8 +1,10 @@
 """Displayed objects in words: what a model can use of them, and where it has to take the user's word."""
 
+import base64
 import html
 import json
 import re
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -19,12 +21,20 @@ MAX_SERIES = 6
 MAX_POINTS = 5
 SMALL_HTML_CHARS = 2_000
 """HTML up to this is told as its text."""
+SMALL_TABLE_CHARS = 1_200
+"""A table that prints itself in no more than this, does so: it knows its index, which its data do not."""
 
 _TEXTS = ("text/markdown", "text/latex", "application/json")
 _NO_WORDS = re.compile(r"\s*<.*>\s*", re.DOTALL)
 """How objects print themselves that have nothing to say: `<Figure size 640x480 with 1 Axes>`."""
 _UNSEEN = re.compile(r"<(style|script)\b.*?</\1>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
+_TYPE_CODES = {
+    **{"i1": "<b", "i2": "<h", "i4": "<i", "u1": "<B", "u2": "<H", "u4": "<I", "f4": "<f", "f8": "<d"},
+    **{"int8": "<b", "int16": "<h", "int32": "<i", "uint8": "<B", "uint16": "<H", "uint32": "<I"},
+    **{"float32": "<f", "float64": "<d"},
+}
+"""Plotly's names of numbers' types → those of `struct`."""
 _SIZES = ((1_000_000, "MB"), (1_000, "KB"))
 
 
@@ -48,7 +58,7 @@ def _parts(data: Mapping[str, Any], max_chars: int) -> Iterator[str]:
         yield _reference(richest[0], data[richest[0]])
     charts = chart_types(data)
     yield from (_chart(mime, data[mime]) for mime in charts)
-    if (table := _table(data.get(DATA))) is not None:
+    if (table := _table(data.get(DATA), as_text(data.get("text/plain", "")))) is not None:
         yield table
     elif not charts and (richest is None or richest[1] != "image"):
         yield _words(data, max_chars)
@@ -84,11 +94,14 @@ def _reference(mime: str, value: Any) -> str:
 # ── Tables ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _table(data: Any) -> str | None:
-    """Returns the first rows of a table that is given by columns; None for what is no such table."""
+def _table(data: Any, printed: str) -> str | None:
+    """Returns a table that is given by columns, as it prints itself or as its first rows; None for what is none."""
     if not isinstance(data, dict) or not all(isinstance(column, list) for column in data.values()):
         return None
     rows = max(map(len, data.values()), default=0)
+    title = f"[table of {rows:,} rows × {len(data):,} columns: shown to the user]"
+    if printed and len(printed) <= SMALL_TABLE_CHARS:
+        return f"{title}\n{printed}"
     columns = [[name, *islice(cells, MAX_ROWS)] for name, cells in islice(data.items(), MAX_COLUMNS)]
     more = "" if len(data) <= MAX_COLUMNS else f" | … {len(data) - MAX_COLUMNS} more columns"
     lines = [
@@ -96,7 +109,7 @@ def _table(data: Any) -> str | None:
         for index in range(min(rows, MAX_ROWS) + 1)
     ]
     rest = [f"… {rows - MAX_ROWS:,} more rows"] if rows > MAX_ROWS else []
-    return "\n".join([f"[table of {rows:,} rows × {len(data):,} columns: shown to the user]", *lines, *rest])
+    return "\n".join([title, *lines, *rest])
 
 
 def _cell(value: Any) -> str:
@@ -176,9 +189,22 @@ def _title(thing: Any) -> Any:
 
 
 def _numbers(values: Any) -> str:
+    values = _unpacked(values) if isinstance(values, dict) else values
     if not isinstance(values, list):
-        return "[…]"  # plotly packs long ones
+        return "[…]"
     return f"[{', '.join(map(_word, values[:MAX_POINTS]))}{', …' if len(values) > MAX_POINTS else ''}]"
+
+
+def _unpacked(packed: Mapping[str, Any]) -> list[Any] | None:
+    """Returns the first of the numbers that plotly writes as base64 of an array; None for what is none."""
+    code = _TYPE_CODES.get(str(packed.get("dtype")))
+    size = 0 if code is None else struct.calcsize(code)
+    try:
+        data = base64.b64decode(str(packed["bdata"])[: 16 * (MAX_POINTS + 1)])
+    except (KeyError, ValueError):
+        return None
+    count = min(MAX_POINTS + 1, len(data) // size) if size else 0
+    return list(struct.unpack_from(f"<{count}{code[-1]}", data)) if code and count else None
 
 
 def _some(values: Any, most: int) -> Sequence[Any]:

@@ -75,6 +75,14 @@ def richest_form(data: Mapping[str, Any]) -> tuple[str, ResultType] | None:
     return next((form for form in _RICHEST_FIRST if data.get(form[0]) is not None), None)
 
 
+def best_form(data: Mapping[str, Any]) -> str:
+    """Returns the type, of those that an object has, in which it is best shown."""
+    richest = richest_form(data)
+    if richest is not None:
+        return richest[0]
+    return next(iter([*chart_types(data), *(mime for mime in (DATA, "text/plain") if mime in data), *data]))
+
+
 def chart_types(data: Mapping[str, Any]) -> list[str]:
     """Returns under which types an object has itself as a chart."""
     return [mime for mime, value in data.items() if value is not None and _CHARTS.fullmatch(str(mime))]

@@ -186,11 +186,15 @@ def _refusal(answer: urllib3.BaseHTTPResponse) -> Exception:
 
 
 def _lines(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """Yields the lines of the body as they come, without empty ones."""
-    rest = b""
+    """Yields the lines of the body as they come, without empty ones. One may be megabytes, in many chunks."""
+    parts: list[bytes] = []
     for chunk in answer.read_chunked():
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from filter(None, lines)
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            if line := b"".join([*parts, end]):
+                yield line
+            parts = []
+        parts.append(rest)
 
 
 @dataclass(slots=True)
