@@ -11,7 +11,7 @@ from sandkeeper.adapters.memory import MemorySandboxProvider
 from sandkeeper.adapters.memory.sandboxes import echo
 from sandkeeper.model import RunOutcome, SandboxRef, Stream
 from sandkeeper.ports import SandboxProvider, SandboxSpec
-from sandkeeper.runs import MAX_OUTPUT_BYTES, Execution, RunEvent, RunOrder
+from sandkeeper.runs import MAX_DISPLAY_BYTES, MAX_OUTPUT_BYTES, Execution, RunEvent, RunOrder
 from tests.factories import context
 from tests.sandbox_server import Server
 from tests.world import CHAT
@@ -46,12 +46,23 @@ def create(provider: SandboxProvider, asked: SandboxSpec | None = None) -> Sandb
 
 
 def order(
-    code: str, *, run_id: str | None = None, limit: timedelta = TEN_SECONDS, output_bytes: int = MAX_OUTPUT_BYTES
+    code: str,
+    *,
+    run_id: str | None = None,
+    limit: timedelta = TEN_SECONDS,
+    output_bytes: int = MAX_OUTPUT_BYTES,
+    display_bytes: int = MAX_DISPLAY_BYTES,
 ) -> RunOrder:
     """Returns what asks for a run: for a new one, unless the id has been used."""
     limit_ms = round(limit / timedelta(milliseconds=1))
     known = context(limit_ms=limit_ms, asked_ms=limit_ms)
-    return RunOrder(run_id=run_id or str(uuid4()), code=code, context=known, output_bytes=output_bytes)
+    return RunOrder(
+        run_id=run_id or str(uuid4()),
+        code=code,
+        context=known,
+        output_bytes=output_bytes,
+        display_bytes=display_bytes,
+    )
 
 
 def asked(

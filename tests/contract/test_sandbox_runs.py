@@ -321,6 +321,20 @@ class TestOnTheLocalServer(OnTheLocalServer, RunContract):
         assert printed(outcome) == "x" * 1000
         assert printed(ran(provider, live, "print(kept)")) == "2\n"
 
+    def test_what_is_displayed_has_a_bound_of_its_own_and_what_goes_beyond_is_not_told(
+        self, provider: SandboxProvider, live: SandboxRef
+    ) -> None:
+        code = f"kept = 2\nprint('x' * 900)\ndisplay('y' * 100)\ndisplay('z' * 5000)\n{GOES_ON}"
+        wanted = order(code, output_bytes=1000, display_bytes=2000)
+
+        outcome = outcome_of(asked(provider, live, wanted))
+
+        assert outcome.end is RunEnd.OUTPUT_LIMIT
+        assert printed(outcome).startswith("x" * 900)
+        shown = [output.data["text/plain"] for output in outcome.outputs if isinstance(output, Display)]
+        assert shown == ["y" * 100]
+        assert printed(ran(provider, live, "print(kept)")) == "2\n"
+
     # ── Stopped, restarted, dead: what stays ────────────────────────────────────────────────────────
 
     def test_a_cancelled_run_gives_what_there_was_and_variables_stay(

@@ -117,6 +117,8 @@ def test_the_status_of_a_run_follows_it_to_what_the_call_would_have_answered(
         "expiresIn": 1_799_000,
         "executionId": goes_on,
         "errorDetail": None,
+        "artifacts": [],
+        "moreFiles": 0,
         "outputs": None,
         "model": None,
         "session": {"status": "new", "generation": 1, "stateReset": False, "reason": None},

@@ -65,6 +65,8 @@ def test_a_run_answers_with_all_that_the_contract_names(world: World, client: Te
         "uploadedFiles": [file.path],
         "expiresIn": 1_800_000,
         "errorDetail": None,
+        "artifacts": [],
+        "moreFiles": 0,
         "outputs": None,
         "model": None,
         "session": {"status": "new", "generation": 1, "stateReset": False, "reason": None},

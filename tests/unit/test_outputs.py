@@ -1,5 +1,6 @@
 """What a run put out, as the `results` of a reply."""
 
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from sandkeeper.model import Display, Output, Raised, Stream
 from sandkeeper.outputs import CHART, DATA, STDERR, ResultItem, plain, simple_view
+from tests.outputs import OUTPUTS
 
 
 def item(kind: Any, content: Any, mime_type: str) -> ResultItem:
@@ -99,3 +101,32 @@ def test_consecutive_text_of_one_stream_is_one_item_and_no_text_is_lost(outputs:
 def test_text_without_colours_stays_as_it_is(text: str) -> None:
     assert plain(text) == text
     assert plain(f"\x1b[1;31m{text}\x1b[0m") == text
+
+
+@given(st.lists(OUTPUTS, max_size=12))
+def test_whatever_a_sandbox_sends_can_be_told_as_json(outputs: list[Output]) -> None:
+    told = [(result.content, result.mime_type) for result in simple_view(outputs)]
+
+    assert json.loads(json.dumps(told, allow_nan=False, ensure_ascii=False).encode()) == [[*each] for each in told]
+
+
+@pytest.mark.parametrize(
+    "mime_type",
+    ["application/vnd.plotly.v1+json", "application/vnd.vega.v5+json", "application/vnd.vegalite.v5+json"],
+)
+def test_a_figure_that_a_client_can_draw_is_a_chart(mime_type: str) -> None:
+    displayed = Display({mime_type: {"data": []}, "text/html": "<div>", "text/plain": "Figure"})
+
+    assert [(result.type, result.mime_type) for result in simple_view([displayed])] == [
+        ("html", "text/html"),
+        ("chart", mime_type),
+    ]
+
+
+def test_what_is_missing_and_what_is_no_text_is_no_failure() -> None:
+    displayed = Display({"text/html": None, "image/svg+xml": ["<svg>", "</svg>"], DATA: {"a": [float("nan")]}})
+
+    assert simple_view([displayed]) == [
+        item("image", "<svg></svg>", "image/svg+xml"),
+        item("table", {"a": [None]}, DATA),
+    ]

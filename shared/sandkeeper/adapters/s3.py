@@ -25,10 +25,11 @@ TO_BE_MENDED = ("NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "Signature
 
 def object_key(key: ChatKey, file_id: str) -> str:
     """Returns where a file's content lies. The prefixes keep `.` and `..` from being path segments."""
-    return f"files/{_folder(key)}/{file_id}"
+    return f"files/{folder_of(key)}/{file_id}"
 
 
-def _folder(key: ChatKey) -> str:
+def folder_of(key: ChatKey) -> str:
+    """Returns where all of a chat's objects of one kind lie."""
     return f"o={quote(key.owner, safe='')}/c={key.chat_id}"
 
 
@@ -41,7 +42,8 @@ def file_at(object_key: str) -> tuple[ChatKey, str] | None:
 
 
 @contextmanager
-def _our_errors(bucket: str) -> Iterator[None]:
+def our_errors(bucket: str) -> Iterator[None]:
+    """Raises our errors in place of S3's."""
     try:
         yield
     except ClientError as error:
@@ -63,7 +65,7 @@ class S3FileContents:
 
     def presign_upload(self, key: ChatKey, file_id: str, *, max_bytes: int, content_type: str) -> UploadTicket:
         """See `FileContents.presign_upload`. S3 itself refuses another key, type or a larger size."""
-        with _our_errors(self._bucket):
+        with our_errors(self._bucket):
             presigned = self._client.generate_presigned_post(
                 self._bucket,
                 object_key(key, file_id),
@@ -75,17 +77,17 @@ class S3FileContents:
 
     def read(self, key: ChatKey, file_id: str) -> Iterator[bytes]:
         """See `FileContents.read`."""
-        with _our_errors(self._bucket):
+        with our_errors(self._bucket):
             reply = self._client.get_object(Bucket=self._bucket, Key=object_key(key, file_id))
         return self._chunks(reply["Body"])
 
     def _chunks(self, body: Any) -> Iterator[bytes]:
-        with _our_errors(self._bucket), body:
+        with our_errors(self._bucket), body:
             yield from body.iter_chunks(CHUNK_BYTES)
 
     def delete(self, key: ChatKey, file_id: str) -> None:
         """See `FileContents.delete`."""
-        with _our_errors(self._bucket):
+        with our_errors(self._bucket):
             self._client.delete_object(Bucket=self._bucket, Key=object_key(key, file_id))
 
 
@@ -99,8 +101,8 @@ class S3RunBodies:
 
     def write(self, key: ChatKey, execution_id: str, content: bytes) -> str:
         """Keeps the content, and returns its object's key: one of its own, since not all may tell of one end."""
-        address = f"runs/{_folder(key)}/{execution_id}-{sha256(content).hexdigest()[:16]}.json"
-        with _our_errors(self._bucket):
+        address = f"runs/{folder_of(key)}/{execution_id}-{sha256(content).hexdigest()[:16]}.json"
+        with our_errors(self._bucket):
             self._client().put_object(
                 Bucket=self._bucket, Key=address, Body=content, ContentType="application/json"
             )
@@ -109,7 +111,7 @@ class S3RunBodies:
     def read(self, address: str) -> bytes | None:
         """Returns the content, None when it is gone."""
         try:
-            with _our_errors(self._bucket):
+            with our_errors(self._bucket):
                 content: bytes = self._client().get_object(Bucket=self._bucket, Key=address)["Body"].read()
         except FileNotFound:
             return None
@@ -129,8 +131,8 @@ class S3ArtifactContents:
         """See `ArtifactContents.write`: what is large goes there in parts."""
         from boto3.s3.transfer import TransferConfig  # noqa: PLC0415 - takes a while, and is seldom needed
 
-        address = f"artifacts/{_folder(artifact.key)}/{artifact.artifact_id}-{self._new_id()}"
-        with _our_errors(self._bucket):
+        address = f"artifacts/{folder_of(artifact.key)}/{artifact.artifact_id}-{self._new_id()}"
+        with our_errors(self._bucket):
             self._client().upload_fileobj(
                 _Stream(content),
                 self._bucket,
@@ -145,7 +147,7 @@ class S3ArtifactContents:
     def presign(self, artifact: Artifact, *, lasts: timedelta) -> str:
         """See `ArtifactContents.presign`. As an attachment: no browser shows it within the bucket's origin."""
         name = PurePosixPath(artifact.path).name
-        with _our_errors(self._bucket):
+        with our_errors(self._bucket):
             url: str = self._client().generate_presigned_url(
                 "get_object",
                 Params={

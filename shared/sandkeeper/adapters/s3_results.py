@@ -6,7 +6,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
-from sandkeeper.adapters.s3 import _folder, _our_errors
+from sandkeeper.adapters.s3 import folder_of, our_errors
 from sandkeeper.model import ChatKey
 from sandkeeper.ports import Link
 
@@ -27,8 +27,8 @@ class S3ResultStore:
     def keep(self, key: ChatKey, content: bytes, mime_type: str) -> Link:
         """See `ResultStore.keep`. To be downloaded: no browser shows it within the bucket's origin."""
         digest = sha256(mime_type.encode() + b"\n" + content).hexdigest()
-        address = f"results/{_folder(key)}/{digest}"
-        with _our_errors(self._bucket):
+        address = f"results/{folder_of(key)}/{digest}"
+        with our_errors(self._bucket):
             self._client().put_object(
                 Bucket=self._bucket,
                 Key=address,
