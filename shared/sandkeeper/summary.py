@@ -28,10 +28,10 @@ class RunSummary:
     def of(cls, execution: Execution) -> "RunSummary":
         """Returns the run in brief; of one that goes on, that it does."""
         if execution.end is None:
-            return cls(run=replace(execution, events=()))
+            return cls(run=replace(execution, events=(), artifacts=()))
         outputs = execution.outcome.outputs
         return cls(
-            run=replace(execution, events=[*_landmarks(execution.events)]),
+            run=replace(execution, events=[*_landmarks(execution.events)], artifacts=()),
             results=Counter(item.type for item in simple_view(outputs)),
             output_chars=sum(map(_chars, outputs)),
         )
