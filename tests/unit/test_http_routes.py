@@ -343,7 +343,8 @@ def test_a_file_goes_from_its_registration_to_its_deletion(world: World, client:
         ({"size": "big"}, "/size", "integer"),
         ({"contentType": "csv"}, "/contentType", "pattern"),
         ({"contentType": "text/csv\r\nx: y"}, "/contentType", "pattern"),
-        ({"replace": True}, "/replace", "not permitted"),
+        ({"replace": "perhaps"}, "/replace", "boolean"),
+        ({"overwrite": True}, "/overwrite", "not permitted"),
     ],
     ids=lambda value: str(value)[:30],
 )
