@@ -13,10 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from sandkeeper.errors import NotConfigured, StoreUnavailable
 from sandkeeper.http.app import create_app
-from sandkeeper.http.fitting import EVENT_BYTES, REPLY_BYTES, Fitting, weight
+from sandkeeper.http.fitting import EVENT_BYTES, Fitting, weight
 from sandkeeper.http.result_schemas import ResultSchema
 from sandkeeper.model import Display, Output, Raised, RunEnd, RunOutcome, Stream
 from sandkeeper.outputs import CHART, DATA, notebook_view, simple_view
+from sandkeeper.services.requests import REPLY_BYTES
 from tests.outputs import OUTPUTS
 from tests.world import CHAT, TOKEN, World
 

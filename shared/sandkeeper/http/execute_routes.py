@@ -22,7 +22,7 @@ from sandkeeper.http.execute_schemas import (
     Views,
     event_data,
 )
-from sandkeeper.http.fitting import EVENT_BYTES, REPLY_BYTES, Fitting, weight
+from sandkeeper.http.fitting import EVENT_BYTES, Fitting, weight
 from sandkeeper.http.gate import GatedRoute
 from sandkeeper.http.problems import documented
 from sandkeeper.http.result_schemas import LinkedResult, ResultSchema
@@ -32,6 +32,7 @@ from sandkeeper.http.views import fitted, fitted_execution
 from sandkeeper.model import ChatKey
 from sandkeeper.runs import Ended, Execution
 from sandkeeper.services.execute import Once, RunReply, RunRequest
+from sandkeeper.services.requests import REPLY_BYTES
 from sandkeeper.wiring import ApiWiring
 
 STREAM_S = 25.0

@@ -22,8 +22,6 @@ from sandkeeper.outputs.simple import BINARY
 from sandkeeper.ports import Link
 from sandkeeper.services.overflow import Content, Overflow
 
-REPLY_BYTES = 4_000_000
-"""How large a reply is at most, by `weight`."""
 EVENT_BYTES = 1_000_000
 """How large an event of a stream is at most."""
 

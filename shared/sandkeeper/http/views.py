@@ -6,12 +6,13 @@ from pydantic_core import to_json
 
 from sandkeeper.http.error_details import ErrorDetail, what_came_of
 from sandkeeper.http.execute_schemas import ExecuteReply, ExecutionReply, View
-from sandkeeper.http.fitting import REPLY_BYTES, Fitting, weight
+from sandkeeper.http.fitting import Fitting, weight
 from sandkeeper.http.result_schemas import ResultSchema
 from sandkeeper.model import Output, Raised, RunEnd
 from sandkeeper.outputs import Failure, model_view, notebook_view
 from sandkeeper.runs import Execution
 from sandkeeper.services.overflow import Overflow
+from sandkeeper.services.requests import REPLY_BYTES
 
 AROUND_BYTES = 10_000
 """What a reply has besides a run's result, and commas."""
