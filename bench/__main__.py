@@ -16,7 +16,7 @@ import httpx
 from e2b_code_interpreter import Sandbox
 from rich.console import Console
 
-from bench import runs
+from bench import ingest, runs
 from bench.samples import Sample, report, timed
 from local.project import SAMPLE
 from local.settings import Settings
@@ -128,7 +128,9 @@ def main() -> int:
         durable, direct = runs.warm()
         durable_first, direct_first = runs.first()
         heard = runs.live(client.http)
-    report(console, [api, bare, new, at_once, durable, direct, durable_first, direct_first, heard])
+    read = ingest.measure()
+    calls = [api, bare, new, at_once, durable, direct, durable_first, direct_first, heard]
+    report(console, [*calls, *read.samples])
     over = api.quantile(50) - bare.quantile(50)
     ratio = api.quantile(50) / bare.quantile(50)
     costs, costs_first = durable.median - direct.median, durable_first.median - direct_first.median
@@ -141,6 +143,7 @@ def main() -> int:
         f"a durable first run: {costs_first:.0f} ms ≤ 50 ms over run_code": costs_first <= 50,
         f"live output: p50 {heard.median:.0f} ms, p95 {heard.quantile(95):.0f} ms ≤ 50 ms": heard.quantile(95)
         <= 50,
+        **read.promises,
         f"first call: p50 {new.quantile(50):.0f} ms ≤ 400 ms": new.quantile(50) <= 400,
         f"idle sandbox: {idle:.0f} MiB ≤ 150 MB ({150e6 / 2**20:.0f} MiB)": idle <= 150e6 / 2**20,
     }

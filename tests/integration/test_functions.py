@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -10,9 +11,10 @@ from local import aws
 from local.project import SAMPLE
 from sandkeeper.adapters.dynamodb.items import row_key
 from sandkeeper.adapters.s3 import object_key
-from sandkeeper.model import ChatKey, RunEnd
+from sandkeeper.model import ChatKey, FileRecord, RunEnd
 from sandkeeper.runs import Ended
 from sandkeeper.wiring import ApiWiring
+from tests.files import PNG, dataset, flights, workbook
 from tests.integration.conftest import body, event, execute, invoke
 from tests.stack import RunningStack
 
@@ -62,6 +64,53 @@ def test_an_uploaded_file_is_read() -> None:
     assert (read.status, read.row_count, len(read.headers or ())) == ("ready", 15, 7)
     wiring.files.delete(KEY, record.file_id)
     assert invoke("file_ingest", uploaded) == {"files": 1}, "a late event of a deleted file does no harm"
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "tables"),
+    [
+        ("flights.csv", b"\n".join(flights().split(b"\n")[:50_001]), "csv", [(None, 50_000, 19)]),
+        (
+            "cars.csv",
+            workbook(Cars=[["name", "mpg"], ["x", 1.5]], Old=[["y"], [1]]),
+            "excel",
+            [("Cars", 1, 2), ("Old", 1, 1)],
+        ),
+        ("cars.json", dataset("vega_datasets", "_data/cars.json").read_bytes(), "json", [(None, 406, 9)]),
+        ("plot.png", PNG, "image", []),
+    ],
+    ids=["CSV", "workbook", "JSON", "image"],
+)
+def test_an_upload_is_known_by_its_content(name: str, content: bytes, kind: str, tables: list[Any]) -> None:
+    read = ingested(name, content)
+
+    assert (read.status, read.kind, read.size_bytes) == ("ready", kind, len(content))
+    assert [(table.name, table.row_count, len(table.columns)) for table in read.tables] == tables
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_upload_that_cannot_be_read_fails_at_once_and_says_why() -> None:
+    failed = ingested("cars.csv", workbook(Cars=[["name"], ["x"]])[:-100])
+
+    assert failed.status == "failed"
+    assert failed.reason is not None
+    assert "'cars.csv' is a damaged zip archive" in failed.reason
+
+
+def ingested(name: str, content: bytes) -> FileRecord:
+    """Returns the record of a file that was uploaded and read."""
+    wiring = ApiWiring()
+    record, ticket = wiring.files.register(
+        KEY, file_name=name, size_bytes=len(content), content_type="application/octet-stream"
+    )
+    httpx.post(ticket.url, data=dict(ticket.fields), files={"file": content}).raise_for_status()
+    uploaded = event("s3-upload")
+    uploaded["Records"][0]["s3"]["object"]["key"] = object_key(KEY, record.file_id).replace("=", "%3D")
+    assert invoke("file_ingest", uploaded) == {"files": 1}
+    read = wiring.files.get(KEY, record.file_id)
+    wiring.files.delete(KEY, record.file_id)
+    return read
 
 
 @pytest.mark.usefixtures("environment")

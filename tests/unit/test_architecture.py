@@ -31,6 +31,9 @@ OUTSIDE = (
     "aws_lambda_powertools",
     "mangum",
     "jwt",
+    "duckdb",
+    "python_calamine",
+    "charset_normalizer",
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -141,6 +144,8 @@ made.{service}
 
 
 HTTP_SERVER = {"fastapi", "starlette", "mangum"}
+READERS = {"duckdb", "_duckdb", "python_calamine", "charset_normalizer"}
+"""What the process that reads files loads, and nobody else."""
 
 
 @pytest.mark.parametrize(
@@ -148,11 +153,19 @@ HTTP_SERVER = {"fastapi", "starlette", "mangum"}
     [
         (of_function("file_ingest"), {*HTTP_SERVER, "boto3", "e2b", "httpx"}),
         (of_function("cleanup"), {*HTTP_SERVER, "boto3", "e2b"}),
-        (of_function("api"), {"boto3", "e2b", "charset_normalizer"}),
-        (wired("Ingest", "ingest"), {*HTTP_SERVER, "e2b", "e2b_code_interpreter", "httpx"}),
-        (wired("Cleanup", "cleanup"), {*HTTP_SERVER, "charset_normalizer", "jwt"}),
+        (of_function("api"), {"boto3", "e2b", *READERS}),
+        (wired("Ingest", "ingest"), {*HTTP_SERVER, *READERS, "e2b", "e2b_code_interpreter", "httpx"}),
+        (wired("Cleanup", "cleanup"), {*HTTP_SERVER, *READERS, "jwt"}),
+        (wired("Api", "files"), READERS),
     ],
-    ids=["file_ingest, imported", "cleanup, imported", "api, imported", "file_ingest, wired", "cleanup, wired"],
+    ids=[
+        "file_ingest, imported",
+        "cleanup, imported",
+        "api, imported",
+        "file_ingest, wired",
+        "cleanup, wired",
+        "api, wired",
+    ],
 )
 def test_a_function_loads_nothing_that_it_does_without(statement: str, without: set[str]) -> None:
     assert loaded_by(statement) & without == set()

@@ -10,6 +10,7 @@ import pytest
 
 from local.project import ROOT
 from local.template import load_template
+from sandkeeper.adapters.reading.process import MEMORY_BYTES, TIME_LIMIT
 from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, Settings
 
 TEXT = (ROOT / "template.yaml").read_text()
@@ -230,6 +231,15 @@ def test_the_ingest_function_knows_the_bucket_by_the_name_that_it_has() -> None:
     ]
     assert buckets == [(prefix, identity)] * 2
     assert len(prefix.replace("${Id}", "0" * 36)) <= 63
+
+
+def test_the_ingest_function_has_room_and_time_for_the_process_that_reads() -> None:
+    """A file that breaks a limit of the reading process fails; one that breaks the function's is tried again."""
+    function = properties("FileIngestFunction")
+    assert function["MemorySize"] * 2**20 >= MEMORY_BYTES + 512 * 2**20
+    assert function["Timeout"] >= TIME_LIMIT.total_seconds() + 30
+    largest = TEMPLATE["Parameters"]["MaxFileBytes"]["MaxValue"]
+    assert function["EphemeralStorage"]["Size"] * 2**20 >= 4 * largest
 
 
 def test_uploads_and_permissions_share_one_prefix() -> None:
