@@ -22,7 +22,7 @@ from sandkeeper.adapters.memory import (
     MemorySessionStore,
     MemorySweepStore,
 )
-from sandkeeper.adapters.reading import ProcessContentReader
+from sandkeeper.adapters.reading.process import ProcessContentReader
 from sandkeeper.model import (
     ApiKey,
     ChatKey,

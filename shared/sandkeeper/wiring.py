@@ -409,7 +409,7 @@ class IngestWiring(_Tables):
     @cached_property
     def ingest(self) -> "Ingest":
         """Read what a file holds."""
-        from sandkeeper.adapters.reading import ProcessContentReader  # noqa: PLC0415
+        from sandkeeper.adapters.reading.process import ProcessContentReader  # noqa: PLC0415
         from sandkeeper.adapters.s3 import S3FileContents  # noqa: PLC0415
         from sandkeeper.services.ingest import Ingest  # noqa: PLC0415
 

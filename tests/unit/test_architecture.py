@@ -171,6 +171,12 @@ def test_a_function_loads_nothing_that_it_does_without(statement: str, without: 
     assert loaded_by(statement) & without == set()
 
 
+def test_the_process_that_reads_files_loads_what_the_file_needs() -> None:
+    """It starts for every upload, most of which are no workbooks."""
+    read = "import sandkeeper.adapters.reading.__main__, sandkeeper.adapters.reading.text"
+    assert loaded_by(read) & {*READERS, "pydantic", "boto3"} == set()
+
+
 @pytest.mark.parametrize("module", sorted((PACKAGE / "runner").glob("*.py")), ids=name_of)
 def test_the_runner_needs_nothing_that_a_sandbox_may_not_have(module: Path) -> None:
     ast.parse(module.read_text(), feature_version=(3, 10))

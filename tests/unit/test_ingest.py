@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from sandkeeper.adapters.reading import ProcessContentReader
+from sandkeeper.adapters.reading.process import ProcessContentReader
 from sandkeeper.errors import StoreUnavailable
 from sandkeeper.model import FileKind, FileStatus
 from tests.files import PNG

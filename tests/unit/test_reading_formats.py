@@ -5,16 +5,20 @@ import json
 import math
 import struct
 import zlib
+from dataclasses import replace
 from datetime import date, datetime, time
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
+from sandkeeper.adapters.dynamodb.items import file_item
 from sandkeeper.adapters.reading.columns import plain
 from sandkeeper.adapters.reading.fit import MAX_BYTES, MAX_CELL_CHARS, MAX_NAMES_BYTES, MAX_TABLES
+from sandkeeper.http.schemas import FileSchema
 from sandkeeper.model import FileKind
 from sandkeeper.ports import Unreadable
+from tests.factories import record
 from tests.files import PNG, dataset, flights, nulls, old_workbook, only, parquet, read, types, unnamed, workbook
 
 PEOPLE = [["name", "age", "born"], ["Ada", 36, date(1915, 12, 10)], ["Alan", None, date(1912, 6, 23)]]
@@ -300,6 +304,11 @@ def test_whatever_a_file_holds_its_description_is_bounded_and_says_what_was_cut(
         < MAX_BYTES
     )
     assert size(list(reading.tables[0].headers)) <= MAX_NAMES_BYTES + 2
+    file = replace(record("n" * 900), kind=reading.kind, tables=reading.tables, details=reading.details)
+    assert size(file_item(file)) < 400_000, "an item of DynamoDB"
+    assert (
+        len(FileSchema.of(replace(file, file_id="0" * 26)).model_dump_json(by_alias=True).encode()) * 50 < 4_000_000
+    ), "a list"
     assert size(reading.details) < 4_000
     assert reading.details["cut"]
     assert len(reading.tables) <= MAX_TABLES

@@ -15,10 +15,9 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
-from sandkeeper.adapters.reading import ProcessContentReader
 from sandkeeper.adapters.reading import workbook as workbooks
 from sandkeeper.adapters.reading.__main__ import answer
-from sandkeeper.adapters.reading.process import ReaderBroken
+from sandkeeper.adapters.reading.process import ProcessContentReader, ReaderBroken
 from sandkeeper.adapters.reading.source import Source
 from sandkeeper.errors import StoreUnavailable
 from sandkeeper.model import FileKind, FileReading

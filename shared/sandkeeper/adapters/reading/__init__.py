@@ -6,8 +6,6 @@
 
 Each of the modules on the right knows one family of formats and the library that reads it. `source` is what they
 read, `columns` says what a column's values are, and `fit` what of it is kept.
+
+This module imports nothing: the process that reads is to start fast.
 """
-
-from sandkeeper.adapters.reading.process import ProcessContentReader
-
-__all__ = ["ProcessContentReader"]

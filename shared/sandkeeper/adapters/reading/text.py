@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from charset_normalizer import from_bytes
-
 from sandkeeper.adapters.reading.source import Source
 
 SAMPLE_BYTES = 64 * 1024
@@ -64,6 +62,8 @@ def _encoding_of(source: Source) -> str:
     try:
         codecs.getincrementaldecoder(UTF_8)().decode(sample)
     except UnicodeDecodeError:
+        from charset_normalizer import from_bytes  # noqa: PLC0415 - most files need no guess
+
         found = from_bytes(sample)
         best = found.best()
         if best is None:
