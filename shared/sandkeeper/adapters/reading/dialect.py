@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -57,12 +57,15 @@ def dialect_of(head: str, *, is_whole: bool) -> Dialect:
     """
     # Where single quotes stand at the beginning of cells and the usual ones nowhere, they may be quotes.
     quotes = ["'", '"'] if '"' not in head and _SINGLE.search(head) else ['"']
-    dialects = [
-        _read(head, delimiter, quote, escape, is_whole=is_whole)
-        for quote in quotes
-        for escape in ([quote, "\\"] if f"\\{quote}" in head else [quote])
-        for delimiter in DELIMITERS
-    ]
+    usual = _best(_read(head, each, quote, quote, is_whole=is_whole) for quote in quotes for each in DELIMITERS)
+    if usual.agreement == 1.0 or f"\\{usual.quote}" not in head:
+        return usual
+    # Quotes after a backslash: it may escape them, and may also be a cell's last character.
+    escaped = (_read(head, each, usual.quote, "\\", is_whole=is_whole) for each in DELIMITERS)
+    return _best([usual, *escaped])
+
+
+def _best(dialects: Iterable[Dialect]) -> Dialect:
     return max(dialects, key=lambda each: (each.agreement, len(each.rows[0]) if each.agreement else 0))
 
 
