@@ -42,6 +42,9 @@ demo: $(STACK) ## Run the main job on the sample data, and stop
 run: $(STACK) ## Serve the whole stack until Ctrl-C (HOST, API_PORT, SANDBOX_PORT, AWS_PORT, API_KEY)
 	@.venv/bin/python -m local run $(if $(RELOAD),--reload)
 
+run-deployed: $(STACK) .envs/sam/.ready ## Serve the template itself, deployed to the local AWS, until Ctrl-C
+	@.venv/bin/python -m local run-deployed
+
 TOOLS := $(STACK) .venv/.dev .envs/sam/.ready
 
 test: $(TOOLS) ## Run all tests
@@ -91,4 +94,4 @@ lock: .venv/.dev ## Pin the newest versions of all packages
 clean: ## Remove everything that make has made
 	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output
 
-.PHONY: help demo run test quick lint format template openapi drift check bench soak build lock clean
+.PHONY: help demo run run-deployed test quick lint format template openapi drift check bench soak build lock clean

@@ -1,4 +1,7 @@
-"""`python -m local run` serves the local stack until interrupted; `python -m local demo` shows it at work."""
+"""`python -m local run` serves the local stack until interrupted; `python -m local demo` shows it at work.
+
+`run-deployed` serves the very template instead: deployed to the local AWS, with the functions behind its gateway.
+"""
 
 import argparse
 import json
@@ -12,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from local import aws
 from local.processes import StackError
 from local.project import ROOT, shown
 from local.settings import Settings, SettingsError
@@ -49,7 +51,7 @@ WARNING: the sandboxes are not isolated: code in them can do and read whatever y
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("command", choices=["run", "demo"])
+    parser.add_argument("command", choices=["run", "run-deployed", "demo"])
     parser.add_argument("--reload", action="store_true", help="run: restart the API when its code changes")
     parser.add_argument("--run-dir", type=Path, default=ROOT / ".run", help="for stack.json and the logs")
     asked = parser.parse_args()
@@ -59,22 +61,31 @@ def main() -> int:
         settings = replace(Settings.from_environment(), reload=asked.reload)
         if asked.command == "demo":
             return demo(settings, asked.run_dir / "demo")
-        return run(settings, asked.run_dir)
+        return run(settings, asked.run_dir, deployed=asked.command == "run-deployed")
     except KeyboardInterrupt:
-        return 0 if asked.command == "run" else 130
+        return 130 if asked.command == "demo" else 0
     except (SettingsError, StackError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
 
 
-def run(settings: Settings, folder: Path) -> NoReturn:
+def run(settings: Settings, folder: Path, *, deployed: bool = False) -> NoReturn:
     """Serves until it is interrupted, or until a server dies."""
     started = time.monotonic()
-    with Stack(settings, logs=folder) as stack, _described(stack, folder / "stack.json"):
-        _announce(stack.settings, folder, time.monotonic() - started)
+    with _stack(settings, folder, deployed) as stack, _described(stack, folder / "stack.json"):
+        _announce(stack, folder, time.monotonic() - started)
         while True:
             stack.check()
             time.sleep(CHECK_EVERY_S)
+
+
+def _stack(settings: Settings, logs: Path, deployed: bool) -> Stack:
+    if not deployed:
+        return Stack(settings, logs)
+    from local.deployed import DeployedStack  # noqa: PLC0415 - `run` needs nothing of it
+
+    print("Building and deploying template.yaml, which takes about 40 s …", flush=True)
+    return DeployedStack(settings, logs, lambda what, after_s: print(f"  {after_s:4.0f} s  {what}", flush=True))
 
 
 def demo(settings: Settings, logs: Path) -> int:
@@ -88,7 +99,7 @@ def demo(settings: Settings, logs: Path) -> int:
 def _described(stack: Stack, path: Path) -> Iterator[None]:
     """`stack.json` is there, whole, for as long as the stack runs."""
     description = {
-        "api_url": stack.settings.api_url,
+        "api_url": stack.api_url,
         "sandbox_url": stack.settings.sandbox_url,
         "aws_url": stack.settings.aws_url,
         "api_key": stack.settings.api_key,
@@ -103,9 +114,10 @@ def _described(stack: Stack, path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _announce(settings: Settings, logs: Path, after_s: float) -> None:
-    facts = {"table": aws.TABLE, "bucket": aws.BUCKET, "logs": shown(logs), "seconds": after_s}
-    urls = {"api_url": settings.api_url, "sandbox_url": settings.sandbox_url, "aws_url": settings.aws_url}
+def _announce(stack: Stack, logs: Path, after_s: float) -> None:
+    settings = stack.settings
+    facts = {"table": stack.table, "bucket": stack.bucket, "logs": shown(logs), "seconds": after_s}
+    urls = {"api_url": stack.api_url, "sandbox_url": settings.sandbox_url, "aws_url": settings.aws_url}
     if not settings.is_loopback:
         print(OPEN.format(host=settings.host))
     if settings.no_isolation:

@@ -72,12 +72,16 @@ class Processes:
         ended_by: signal.Signals = signal.SIGTERM,
     ) -> Server:
         """A server that was started; its output goes to `<name>.log`, its temporary files to our folder."""
-        path = self._logs / f"{name}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        path = self._new_log(name)
         process = self._spawn(command, environment, path)
         self._servers.append(server := Server(name, process, path, ended_by, command, environment))
         return server
+
+    def finish(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Runs a command to its end; raises StackError if it fails. An interrupted one ends with the servers."""
+        path = self._new_log(name)
+        if code := self._spawn(command, environment, path).wait():
+            raise StackError(f"{name} failed, with {code}; the end of its log:", path)
 
     def restart(self, name: str) -> Server:
         """The server of this name anew, after a hard end in the middle of whatever it did. Its log goes on."""
@@ -86,6 +90,12 @@ class Processes:
         old.process.wait()
         self._servers[index] = replace(old, process=self._spawn(old.command, old.environment, old.log))
         return self._servers[index]
+
+    def _new_log(self, name: str) -> Path:
+        path = self._logs / f"{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        return path
 
     def _spawn(self, command: Sequence[str], environment: Mapping[str, str], path: Path) -> subprocess.Popen[bytes]:
         with path.open("ab") as log:

@@ -109,6 +109,18 @@ class Stack:
         self._processes.close()
 
     @property
+    def api_url(self) -> str:
+        return self.settings.api_url
+
+    @property
+    def table(self) -> str:
+        return aws.TABLE
+
+    @property
+    def bucket(self) -> str:
+        return aws.BUCKET
+
+    @property
     def pids(self) -> dict[str, int]:
         return self._processes.pids
 
@@ -123,21 +135,8 @@ class Stack:
 
     def _start(self) -> None:
         settings = self.settings
-        local_aws = self._processes.start(
-            "aws",
-            aws.COMMAND,
-            aws.server_environment(settings.host, settings.aws_port, self._processes.folder),
-            ended_by=signal.SIGKILL,  # it has nothing to save, and a polite end waits for open long polls
-        )
-        sandboxes = self._module(
-            "sandboxes",
-            "local.sandbox",
-            *("--host", settings.host, "--port", str(settings.sandbox_port)),
-            *(["--network"] if settings.network else []),
-            *(["--no-isolation"] if settings.no_isolation else []),
-            *self._sandbox_flags,
-        )
-        self._await([Port(local_aws, self._health["aws"])])
+        local_aws, sandboxes = self._start_aws({}), self._start_sandboxes()
+        self._await([local_aws])
         aws.create_resources(settings.aws_url, Template.of_this_project())
         api = self._module(
             "api",
@@ -146,7 +145,31 @@ class Stack:
             *(["--reload"] if settings.reload else []),
         )
         self._module("events", "local.events")
-        self._await([Port(api, self._health["api"]), Port(sandboxes, self._health["sandboxes"])])
+        self._await([Port(api, self._health["api"]), sandboxes])
+
+    def _start_aws(self, variables: Mapping[str, str]) -> Port:
+        """The local AWS, starting. Functions that are deployed to it find `variables` in their environment, too."""
+        own = aws.server_environment(self.settings.host, self.settings.aws_port, self._processes.folder)
+        server = self._processes.start(
+            "aws",
+            aws.COMMAND,
+            {**own, **variables},
+            ended_by=signal.SIGKILL,  # it has nothing to save, and a polite end waits for open long polls
+        )
+        return Port(server, self._health["aws"])
+
+    def _start_sandboxes(self) -> Port:
+        """The sandbox server, starting."""
+        settings = self.settings
+        server = self._module(
+            "sandboxes",
+            "local.sandbox",
+            *("--host", settings.host, "--port", str(settings.sandbox_port)),
+            *(["--network"] if settings.network else []),
+            *(["--no-isolation"] if settings.no_isolation else []),
+            *self._sandbox_flags,
+        )
+        return Port(server, self._health["sandboxes"])
 
     @property
     def _health(self) -> dict[str, str]:

@@ -8,7 +8,6 @@ this machine's installed packages: what a layer lacks is missing here too.
 import http.client
 import json
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -23,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from layers.build import install, interpreters, pins_for
+from local import sam
 from local.project import ROOT
+from local.sam import MACHINE, SAM
 from local.template import load_template
 
-SAM = ROOT / ".envs" / "sam" / "bin" / "sam"
 TEMPLATE_PYTHON = "3.13"
 REGION = "us-east-1"
-MACHINE = {"arm64": "aarch64"}.get(platform.machine(), platform.machine())
 RUNTIME_CLIENT = ("awslambdaric", "simplejson", "snapshot-restore-py")
 READY_WITHIN_S = 20
 INVOKED_WITHIN_S = 60
@@ -75,12 +74,9 @@ def sam_build(folder: Path, template: Path = ROOT / "template.yaml") -> Built:
     environment = {
         **os.environ,
         "AWS_DEFAULT_REGION": REGION,
-        "LAYER_MACHINE": MACHINE,
-        "LAYER_PYTHON": version,
-        "PYTHON": sys.executable,
-        "SAM_CLI_TELEMETRY": "0",
+        **sam.build_environment(version, Path(sys.executable)),
     }
-    command = [str(SAM), "build", "--template-file", str(template), "--build-dir", str(folder / "build")]
+    command = sam.build_command(folder / "build", sam.no_config(folder), template)
     done = subprocess.run(
         command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

@@ -531,6 +531,22 @@ class ApiKeyStore(Protocol):
         ...
 
 
+class ApiKeyRegister(Protocol):
+    """All API keys, for whoever runs the deployment. No function lists them."""
+
+    def all(self) -> Iterable[ApiKey]:
+        """Returns every key, in any order. It may read everything that is stored to find them."""
+        ...
+
+    def put(self, api_key: ApiKey) -> None:
+        """See `ApiKeyStore.put`."""
+        ...
+
+    def delete(self, token_hash: str) -> None:
+        """Removes the key. Does nothing for one that is gone."""
+        ...
+
+
 class TokenVerifier(Protocol):
     """Says who a JSON Web Token speaks for."""
 

@@ -130,7 +130,14 @@ class Table:
 
     def query(self, **request: Any) -> Iterator[Item]:
         """Yields what a query finds, page by page."""
-        pages = self.client.get_paginator("query").paginate(TableName=self.name, **request)
+        return self._pages("query", request)
+
+    def scan(self, **request: Any) -> Iterator[Item]:
+        """Yields what a look at every item finds, page by page. It costs a read of the whole table."""
+        return self._pages("scan", request)
+
+    def _pages(self, operation: str, request: Mapping[str, Any]) -> Iterator[Item]:
+        pages = self.client.get_paginator(operation).paginate(TableName=self.name, **request)
         with our_errors(self.name):
             for page in pages:
                 yield from page["Items"]

@@ -1,12 +1,13 @@
 """API keys and a journal in memory."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from sandkeeper.model import ApiKey
 
 
 class MemoryApiKeyStore:
-    """`ApiKeyStore` in a dictionary."""
+    """`ApiKeyStore` and `ApiKeyRegister` in a dictionary."""
 
     def __init__(self) -> None:
         self._keys: dict[str, ApiKey] = {}
@@ -23,6 +24,14 @@ class MemoryApiKeyStore:
         """See `ApiKeyStore.mark_used`."""
         if token_hash in self._keys:
             self._keys[token_hash] = replace(self._keys[token_hash], last_used_day=day)
+
+    def all(self) -> Iterable[ApiKey]:
+        """See `ApiKeyRegister.all`."""
+        return [*self._keys.values()]
+
+    def delete(self, token_hash: str) -> None:
+        """See `ApiKeyRegister.delete`."""
+        self._keys.pop(token_hash, None)
 
 
 @dataclass(slots=True)
