@@ -50,6 +50,35 @@ def test_a_workbook_of_the_old_format_is_read_as_well() -> None:
     assert (second.name, second.sample) == ("Second", [["y"]])
 
 
+def test_an_opendocument_spreadsheet_is_read_as_well() -> None:
+    names = {name: f"urn:oasis:names:tc:opendocument:xmlns:{name}:1.0" for name in ("office", "table", "text")}
+    spaces = " ".join(f"xmlns:{name}='{uri}'" for name, uri in names.items())
+    cells = "".join(
+        f"<table:table-row><table:table-cell office:value-type='string'><text:p>{name}</text:p></table:table-cell>"
+        f"<table:table-cell office:value-type={kind}><text:p>{age}</text:p>"
+        "</table:table-cell></table:table-row>"
+        for name, age, kind in (("name", "age", "'string'"), ("Ada", 36, "'float' office:value='36'"))
+    )
+    content = (
+        f"<office:document-content {spaces}><office:body><office:spreadsheet><table:table table:name='People'>"
+        f"{cells}</table:table></office:spreadsheet></office:body></office:document-content>"
+    )
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", "<manifest/>")
+        archive.writestr("content.xml", content)
+
+    reading = unnamed(buffer.getvalue(), "people.ods")
+
+    table = only(reading)
+    assert (reading.kind, table.name, types(table)) == (
+        FileKind.EXCEL,
+        "People",
+        {"name": "text", "age": "integer"},
+    )
+
+
 def test_a_workbook_that_is_called_csv_is_a_workbook() -> None:
     for content in (workbook(People=PEOPLE), old_workbook(People=[["a"], [1]])):
         assert read(content, "people.csv", "text/csv").kind is FileKind.EXCEL
