@@ -171,7 +171,6 @@ class SandboxProviderContract:
     ) -> None:
         provider.delete_file(live, "/home/user/never-there.csv")
 
-
     def test_a_file_is_read_as_it_was_written(self, provider: SandboxProvider, live: SandboxRef) -> None:
         content = bytes(range(256)) * 4096
         provider.write_file(live, PATH, [content])

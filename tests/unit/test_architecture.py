@@ -16,7 +16,7 @@ FUNCTIONS = ROOT / "functions"
 INNER = [
     PACKAGE / "model.py",
     PACKAGE / "errors.py",
-    PACKAGE / "ports.py",
+    *sorted((PACKAGE / "ports").glob("*.py")),
     *sorted((PACKAGE / "services").glob("*.py")),
 ]
 OUTSIDE = (

@@ -65,7 +65,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
     [
         {"exp": LONG_AGO},
         {"exp": None},
-        {"nbf": datetime.now(UTC) + timedelta(hours=1)},
+        pytest.param({"nbf": datetime.now(UTC) + timedelta(hours=1)}, id="not valid yet"),
         {"aud": "another"},
         {"aud": None},
         {"aud": []},
