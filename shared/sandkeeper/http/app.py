@@ -23,6 +23,7 @@ from sandkeeper.http import (
     session_routes,
 )
 from sandkeeper.http.problems import Problem
+from sandkeeper.http.protection import protected
 from sandkeeper.wiring import ApiWiring, new_ulid
 
 THREADS = 400
@@ -71,7 +72,10 @@ async def _many_at_once(_: FastAPI) -> AsyncIterator[None]:
 
 
 class RequestContext:
-    """Gives every request its id, and every unexpected error a reply that says nothing of its inside."""
+    """Gives every request its id, every reply its protection, and every unexpected error a reply.
+
+    That one says nothing of its inside.
+    """
 
     def __init__(self, app: ASGIApp, wiring: ApiWiring) -> None:
         self._app = app
@@ -90,7 +94,8 @@ class RequestContext:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                headers = protected(message["headers"], scope.get("scheme", "http"))
+                message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
