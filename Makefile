@@ -83,6 +83,19 @@ soak: $(TOOLS) ## Let 50 chats live with random faults for 30 minutes (MINUTES, 
 build: .venv/.run .envs/sam/.ready ## Build what sam deploy uploads
 	@SAM_CLI_TELEMETRY=0 PYTHON=$(CURDIR)/.venv/bin/python .envs/sam/bin/sam build
 
+# STAGE is an environment of samconfig.toml; STACK, and for keys TABLE, name another one than the stage's.
+ON_STAGE = --stage '$(or $(STAGE),default)' --stack '$(STACK)'
+
+deploy: .venv/.run .envs/sam/.ready ## Build and deploy (STAGE; E2B_API_KEY, if it is new; YES=1: do not ask)
+	@.venv/bin/python -m deploy deploy $(ON_STAGE) $(if $(YES),--yes)
+
+api-key: .venv/.run ## Give an API key (STAGE, OWNER, NAME), take one back (REVOKE), or list them
+	@.venv/bin/python -m deploy api-key $(ON_STAGE) --table '$(TABLE)' \
+	  --owner '$(OWNER)' --name '$(NAME)' --revoke '$(REVOKE)'
+
+destroy: .venv/.run .envs/sam/.ready ## Remove a stage (STAGE); DATA=delete: its data, too; YES=1: do not ask
+	@.venv/bin/python -m deploy destroy $(ON_STAGE) --data '$(or $(DATA),keep)' $(if $(YES),--yes)
+
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 lock: .venv/.dev ## Pin the newest versions of all packages
@@ -94,4 +107,5 @@ lock: .venv/.dev ## Pin the newest versions of all packages
 clean: ## Remove everything that make has made
 	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output
 
-.PHONY: help demo run run-deployed test quick lint format template openapi drift check bench soak build lock clean
+.PHONY: help demo run run-deployed test quick lint format template openapi drift check bench soak build deploy api-key \
+  destroy lock clean

@@ -42,10 +42,10 @@ class LocalCommand:
             finally:
                 end(process)
 
-    def ready(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+    def ready(self, process: subprocess.Popen[str], within_s: float = WITHIN_S) -> dict[str, Any]:
         """What a starting stack writes to stack.json, as soon as it is ready."""
         path = self.run_dir / "stack.json"
-        until(lambda: path.exists() or process.poll() is not None, "a ready stack")
+        until(lambda: path.exists() or process.poll() is not None, "a ready stack", within_s)
         assert process.poll() is None, process.communicate()[0]
         found: dict[str, Any] = json.loads(path.read_text())
         return found
@@ -84,9 +84,9 @@ def end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def until(true: Callable[[], bool], what: str) -> None:
+def until(true: Callable[[], bool], what: str, within_s: float = WITHIN_S) -> None:
     """Returns once something is true, within bounds."""
-    deadline = time.monotonic() + WITHIN_S
+    deadline = time.monotonic() + within_s
     while not true():
-        assert time.monotonic() < deadline, f"{what} did not happen within {WITHIN_S} s"
+        assert time.monotonic() < deadline, f"{what} did not happen within {within_s} s"
         time.sleep(0.05)
