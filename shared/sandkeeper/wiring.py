@@ -75,8 +75,9 @@ def _client(service: str) -> Any:
             parameter_validation=False,
             # Addresses to download from would be signed the old way else, which S3 takes in few regions only.
             signature_version="s3v4" if service == "s3" else None,
-            # By the region's own name: by the one for all, a young bucket answers with a redirect.
-            s3={"addressing_style": "virtual"},
+            # By the region's own name: by the one for all, a young bucket answers with a redirect. An endpoint that
+            # is named has one name for all buckets.
+            s3={"addressing_style": "path" if os.environ.get("AWS_ENDPOINT_URL") else "virtual"},
         ),
     )
 
