@@ -83,8 +83,8 @@ soak: $(TOOLS) ## Let 50 chats live with random faults for 30 minutes (MINUTES, 
 build: .venv/.run .envs/sam/.ready ## Build what sam deploy uploads
 	@SAM_CLI_TELEMETRY=0 PYTHON=$(CURDIR)/.venv/bin/python .envs/sam/bin/sam build
 
-# STAGE is an environment of samconfig.toml; STACK, and for keys TABLE, name another one than the stage's.
-ON_STAGE = --stage '$(or $(STAGE),default)' --stack '$(STACK)'
+# STAGE is an environment of samconfig.toml; STACK_NAME, and for keys TABLE, name another one than the stage's.
+ON_STAGE = --stage '$(or $(STAGE),default)' --stack '$(STACK_NAME)'
 
 deploy: .venv/.run .envs/sam/.ready ## Build and deploy (STAGE; E2B_API_KEY, if it is new; YES=1: do not ask)
 	@.venv/bin/python -m deploy deploy $(ON_STAGE) $(if $(YES),--yes)
