@@ -1,6 +1,7 @@
 """The functions as `sam build` makes them, under the runtime interface emulator, against the local stack."""
 
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -61,6 +62,11 @@ def call(api: RunningFunction, event: dict[str, Any]) -> tuple[int, Any]:
     answer = api.invoke(event)
     assert not answer["isBase64Encoded"], "JSON must not be base64-encoded"
     return answer["statusCode"], json.loads(answer["body"]) if answer.get("body") else None
+
+
+def test_every_event_of_the_repository_is_sent_here() -> None:
+    sent = set(re.findall(r'event\("([a-z0-9-]+)"\)', Path(__file__).read_text()))
+    assert sent == {file.stem for file in (ROOT / "events").glob("*.json")} - {"env"}
 
 
 def test_health_is_answered_without_a_token(api: RunningFunction) -> None:

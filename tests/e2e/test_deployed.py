@@ -121,6 +121,33 @@ def _events(chat: Chat, url: str) -> str:
     return answer.text
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"E2bIdlePause": "5000"},
+        {"E2bSessionTimeout": "1000"},
+        {"AllowedOrigins": "https://chat.example.com/"},
+        {"JwtIssuer": "https://id.example.com"},
+    ],
+    ids=str,
+)
+def test_parameters_that_could_not_work_are_refused_before_anything_changes(
+    deployed: Deployed, wrong: Mapping[str, str]
+) -> None:
+    """What test_template_parameters.py finds for itself, by another reader of the same template."""
+    given = [{"ParameterKey": name, "ParameterValue": value} for name, value in wrong.items()]
+    kept = {"ParameterKey": "E2bApiKey", "UsePreviousValue": True}
+    (name,) = wrong
+    with pytest.raises(ClientError, match=f"ValidationError(.|\n)*{name}"):
+        deployed.aws("cloudformation").create_change_set(
+            StackName=STACK_NAME,
+            ChangeSetName="wrong",
+            UsePreviousTemplate=True,
+            Parameters=[kept, *given],
+            Capabilities=["CAPABILITY_IAM"],
+        )
+
+
 def test_strangers_are_told_who_may_call_and_pages_from_where(deployed: Deployed) -> None:
     refused = httpx.post(f"{deployed.api_url}{EXECUTE}", json={"chatId": "c", "code": "1"})
     assert (refused.status_code, refused.headers["content-type"]) == (401, "application/problem+json")

@@ -93,8 +93,8 @@ def test_defaults_and_bounds_are_those_of_the_settings() -> None:
         field = ApiSettings.model_fields.get(name.lower())
         if field is None or parameter is None or field.default is None:
             continue
-        assert parameter["Default"] == field.default, name
-        for bound in field.metadata:
+        assert str(parameter["Default"]) == str(field.default), name
+        for bound in field.metadata if parameter["Type"] == "Number" else ():
             assert parameter["MinValue"] >= getattr(bound, "ge", parameter["MinValue"]), name
             assert parameter["MaxValue"] <= getattr(bound, "le", parameter["MaxValue"]), name
 
