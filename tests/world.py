@@ -136,6 +136,11 @@ class Journal(MemoryJournal):
     """A journal that also takes what nobody expected, as the Lambda functions' does."""
 
     errors: list[BaseException] = field(default_factory=list)
+    answers: list[tuple[str, str, int]] = field(default_factory=list)
+
+    def answered(self, method: str, route: str, status: int, ms: int) -> None:
+        """Keeps what was called, and how it was answered."""
+        self.answers.append((method, route, status))
 
     def failed(self, error: BaseException) -> None:
         """Keeps the error."""

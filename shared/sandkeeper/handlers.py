@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import unquote_plus
 
+from sandkeeper import log_context
 from sandkeeper.wiring import CleanupWiring, IngestWiring
 
 
@@ -12,10 +13,12 @@ class CleanupHandler:
     """Answers the scheduler's tick, and `{"all": true}`, the forced cleanup of every session of the stack."""
 
     def __init__(self) -> None:
+        log_context.quieten_libraries()
         self._wiring = CleanupWiring()
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Returns what was done, see `CleanupReport`."""
+        log_context.begin(request_id=context.aws_request_id)
         report = self._wiring.cleanup(
             everything=event.get("all") is True,
             time_left_s=lambda: context.get_remaining_time_in_millis() / 1000,
@@ -27,12 +30,15 @@ class IngestHandler:
     """Answers S3's `ObjectCreated` events for chats' files."""
 
     def __init__(self) -> None:
+        log_context.quieten_libraries()
         self._wiring = IngestWiring()
 
-    def __call__(self, event: Mapping[str, Any], _: Any) -> dict[str, int]:
+    def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, int]:
         """Reads every file that the event names. Raises when the store fails, so that Lambda repeats it."""
         keys = (unquote_plus(record["s3"]["object"]["key"]) for record in event.get("Records", ()))
         files = [file for key in keys if (file := self._wiring.file_at(key)) is not None]
         for key, file_id in files:
+            log_context.begin(request_id=context.aws_request_id)
+            log_context.add_chat(key)
             self._wiring.ingest(key, file_id)
         return {"files": len(files)}

@@ -1,12 +1,15 @@
 """Log lines and metrics of a function, through Powertools: structured JSON, and metrics as EMF in the log.
 
-What goes in: ids, sizes, durations, states. What never does: code, file names and contents, tokens.
+What goes in: ids, sizes, durations, states. What never does: code, file names and contents, tokens, and the names
+that callers give to chats and requests.
 """
 
 from traceback import extract_tb
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from sandkeeper import log_context
 
 _UNITS = {"ms": MetricUnit.Milliseconds, "size_bytes": MetricUnit.Bytes}
 
@@ -19,7 +22,7 @@ class LambdaJournal:
 
     def note(self, event: str, **facts: str | int | float) -> None:
         """See `Journal.note`. Numbers become metrics `<Event><Fact>`; the event itself counts as 1."""
-        self._logger.info(event, extra=dict(facts))
+        self._logger.info(event, extra={**log_context.told(), **facts})
         name = "".join(part.capitalize() for part in event.replace("_", ".").split("."))
         metrics = EphemeralMetrics()
         metrics.add_metric(name, MetricUnit.Count, 1)
@@ -31,4 +34,10 @@ class LambdaJournal:
     def failed(self, error: BaseException) -> None:
         """Logs an error that nobody expected: what it was and where, never with what values."""
         stack = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in extract_tb(error.__traceback__)]
-        self._logger.error("unexpected.error", extra={"error": type(error).__name__, "stack": stack})
+        facts = {"error": type(error).__name__, "stack": stack}
+        self._logger.error("unexpected.error", extra={**log_context.told(), **facts})
+
+    def answered(self, method: str, route: str, status: int, ms: int) -> None:
+        """Logs that a call was answered. `route` is as the API's document names it, without the call's values."""
+        facts = {"method": method, "route": route, "status": status, "ms": ms}
+        self._logger.info("call.answered", extra={**log_context.told(), **facts})

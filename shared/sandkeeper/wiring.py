@@ -5,11 +5,11 @@ unique or connected exists before a snapshot of it is taken.
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sandkeeper.errors import NotConfigured
+from sandkeeper.log_context import Threads
 from sandkeeper.model import ApiKey, ChatKey, utc_now
 from sandkeeper.ports import (
     ApiKeyStore,
@@ -116,9 +116,9 @@ class _Tables:
         return DynamoFileCatalog(self.table)
 
     @cached_property
-    def beside(self) -> ThreadPoolExecutor:
+    def beside(self) -> Threads:
         """The threads for what runs beside a call."""
-        return ThreadPoolExecutor(THREADS, thread_name_prefix="beside")
+        return Threads(THREADS, thread_name_prefix="beside")
 
 
 class _Sandboxes(_Tables):
@@ -198,7 +198,7 @@ class _Sandboxes(_Tables):
             catalog=DynamoArtifactCatalog(self.table),
             contents=S3ArtifactContents(lambda: self.s3, self.settings.bucket_name, new_ulid),
             sandboxes=self.sandboxes,
-            copying=ThreadPoolExecutor(AT_ONCE, thread_name_prefix="copying"),
+            copying=Threads(AT_ONCE, thread_name_prefix="copying"),
             journal=self.journal,
         )
 

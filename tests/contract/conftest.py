@@ -59,10 +59,10 @@ def fresh(client: Callable[[str], Any]) -> Backend:
 def moto_clients() -> Iterator[dict[str, Any]]:
     """Returns clients of moto: making one takes longer than using it. It is gone when the class has run."""
     with mock_aws():
-        yield {name: _one_by_one(boto3.client(name, region_name=aws.REGION)) for name in ("dynamodb", "s3")}
+        yield {name: one_by_one(boto3.client(name, region_name=aws.REGION)) for name in ("dynamodb", "s3")}
 
 
-def _one_by_one(client: Any) -> Any:
+def one_by_one(client: Any) -> Any:
     """Returns the client with its requests in turn: moto's threads get between a condition and its write."""
     lock, request = threading.Lock(), client._make_api_call
 

@@ -17,7 +17,7 @@ from sandkeeper.settings import CleanupSettings
 from sandkeeper.wiring import CleanupWiring
 from tests.world import CHAT, World
 
-CONTEXT = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000)
+CONTEXT = SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000, aws_request_id="request-1")
 
 
 @pytest.fixture
@@ -56,7 +56,8 @@ def test_only_all_ends_what_is_live(
 def test_cleanup_stops_before_the_functions_own_limit(world: World, cleanup: CleanupHandler) -> None:
     world.run()
 
-    report = cleanup({"all": True}, SimpleNamespace(get_remaining_time_in_millis=lambda: 9_999))
+    nearly_over = SimpleNamespace(get_remaining_time_in_millis=lambda: 9_999, aws_request_id="request-1")
+    report = cleanup({"all": True}, nearly_over)
 
     assert (report["ended"], report["complete"]) == (0, False)
 

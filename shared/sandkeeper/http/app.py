@@ -1,5 +1,6 @@
 """The application, the same under Mangum in Lambda and under uvicorn at home."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sandkeeper import __version__
+from sandkeeper import __version__, log_context
 from sandkeeper.errors import SandkeeperError
 from sandkeeper.http import (
     artifact_routes,
@@ -38,6 +39,7 @@ Durations are milliseconds, sizes bytes, times ISO 8601 in UTC. Errors are `appl
 
 def create_app(wiring: ApiWiring) -> FastAPI:
     """Returns the application over these services. It reads no environment until the first request."""
+    log_context.quieten_libraries()
     app = FastAPI(
         title="Sandkeeper",
         version=__version__,
@@ -88,23 +90,36 @@ class RequestContext:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
+        log_context.begin(request_id=request_id)
+        begun, status = time.monotonic(), 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 headers = protected(message["headers"], scope.get("scheme", "http"))
                 message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception as error:
-            if started:
-                raise
+        except Exception as error:  # noqa: BLE001 - what nobody expected is told here, and nowhere else
             self._wiring.journal.failed(error)
+            if status:
+                raise ReplyBrokenOff from None  # servers log what they catch, with whatever its message quotes
             await problems.of_unexpected(Request(scope))(scope, receive, send_with_id)
+        finally:
+            ms = round((time.monotonic() - begun) * 1000)
+            self._wiring.journal.answered(scope["method"], _route(scope), status, ms)
+
+
+class ReplyBrokenOff(Exception):
+    """An unexpected error, which is in the log, came when part of the reply was sent. The server is to hang up."""
+
+
+def _route(scope: Scope) -> str:
+    """Returns the called route as the API's document names it, so without any value; empty for none of them."""
+    return getattr(scope.get("route"), "path", "")
 
 
 def _request_id(scope: Scope) -> str:

@@ -26,10 +26,9 @@ from sandkeeper.http.fitting import EVENT_BYTES, Fitting, weight
 from sandkeeper.http.gate import GatedRoute
 from sandkeeper.http.problems import documented
 from sandkeeper.http.result_schemas import LinkedResult, ResultSchema
-from sandkeeper.http.routes import Chat, Wired, bearer
+from sandkeeper.http.routes import Chat, Wired, bearer, chat_of
 from sandkeeper.http.schemas import FileId
 from sandkeeper.http.views import fitted, fitted_execution
-from sandkeeper.model import ChatKey
 from sandkeeper.runs import Ended, Execution
 from sandkeeper.services.execute import Once, RunReply, RunRequest
 from sandkeeper.services.requests import REPLY_BYTES
@@ -83,7 +82,7 @@ def execute(
     """Runs Python in the chat's sandbox, which is created on first use and keeps its variables and files."""
     reply = wiring.execute(
         RunRequest(
-            key=ChatKey(request.state.owner, body.chat_id),
+            key=chat_of(request, body.chat_id),
             code=body.code,
             file_ids=body.file_ids,
             limit=timedelta(milliseconds=body.timeout_ms or _default_ms(body, wiring)),

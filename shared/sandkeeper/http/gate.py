@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from sandkeeper import log_context
 from sandkeeper.errors import FieldProblem, InvalidRequest, PayloadTooLarge, Unauthenticated
 from sandkeeper.services.auth import Authenticate
 
@@ -31,6 +32,7 @@ class GatedRoute(APIRoute):
 
         async def gated(request: Request) -> Response:
             request.state.owner = await _owner(request)
+            log_context.add_owner(request.state.owner)
             _require_known(request, known)
             if has_body:
                 _require_json(request)

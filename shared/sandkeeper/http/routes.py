@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Security
 from fastapi.security import HTTPBearer
 
-from sandkeeper import __version__
+from sandkeeper import __version__, log_context
 from sandkeeper.http.gate import GatedRoute
 from sandkeeper.http.problems import documented
 from sandkeeper.http.schemas import (
@@ -36,11 +36,18 @@ async def _wiring(request: Request) -> ApiWiring:
 
 
 async def _chat_in_query(request: Request, chat_id: Annotated[ChatId, Query(alias="chatId")]) -> ChatKey:
-    return ChatKey(request.state.owner, chat_id)
+    return chat_of(request, chat_id)
 
 
 async def _chat_in_path(request: Request, chat_id: Annotated[ChatId, Path(alias="chatId")]) -> ChatKey:
-    return ChatKey(request.state.owner, chat_id)
+    return chat_of(request, chat_id)
+
+
+def chat_of(request: Request, chat_id: str) -> ChatKey:
+    """Returns the caller's chat of this name, which the call is about."""
+    key = ChatKey(request.state.owner, chat_id)
+    log_context.add_chat(key)
+    return key
 
 
 Wired = Annotated[ApiWiring, Depends(_wiring)]

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
 
+from sandkeeper import log_context
 from sandkeeper.model import ChatKey, EndReason
 from sandkeeper.ports import Journal
 from sandkeeper.services.ending import Ending
@@ -90,6 +91,7 @@ class Cleanup:
         return list(islice(chats, DUE_PER_SHARD))
 
     def _end(self, key: ChatKey, everything: bool) -> str:
+        log_context.begin_chat(key)
         try:
             ended = self.ending.close(key, EndReason.FORCED) if everything else self.ending.expire(key)
         except Exception as error:  # noqa: BLE001 - the other sessions are none the worse for it

@@ -1,0 +1,399 @@
+"""What the functions ask of AWS is what their policies in `template.yaml` allow, no less and no more.
+
+All of their work is done on moto, by the real wiring; only the sandboxes are in memory. Every request is noted on
+its way out, as the action and resource that IAM would judge it by, and compared with the policies both ways.
+"""
+
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote_plus
+
+import boto3
+import jwt
+import pytest
+from fastapi.testclient import TestClient
+from moto import mock_aws
+
+from local import aws
+from local.project import ROOT
+from local.template import Template, load_template
+from sandkeeper import wiring
+from sandkeeper.adapters.dynamodb.items import row_key
+from sandkeeper.adapters.memory import MemorySandboxProvider
+from sandkeeper.adapters.s3 import PART_BYTES, object_key
+from sandkeeper.handlers import CleanupHandler, IngestHandler
+from sandkeeper.http.app import create_app
+from sandkeeper.model import ChangedFile, Changes, ChatKey, Display, RunEnd, RunOutcome, SandboxRef, utc_moment
+from sandkeeper.ports import SandboxGone, SandboxSpec
+from sandkeeper.services import marks
+from sandkeeper.wiring import ApiWiring, register_api_key
+from tests.contract.conftest import one_by_one
+from tests.tour import Tour
+
+ACCOUNT, REGION = "123456789012", aws.REGION
+STACK_ID = "0a1b2c3d-0000-1111-2222-333344445555"
+TABLE, BUCKET = "stack-table", f"sandkeeper-{STACK_ID}"
+OWNER, TOKEN = "auth0|ada", "sk_least_privilege"
+CHAT = ChatKey(OWNER, "chat-1")
+JWT_SECRET = "s" * 40
+OUT, BROKEN = "/home/user/out.bin", "/home/user/broken.bin"
+CONTEXT = SimpleNamespace(get_remaining_time_in_millis=lambda: 200_000, aws_request_id="request-1")
+
+ALLOWED_WITHOUT_A_CALL = {
+    "s3:ListBucket": "nobody lists; it makes S3 answer 404 in place of 403 for an object that is not there",
+}
+"""What policies allow though no request asks for it by name, and why."""
+
+Grant = tuple[str, str]
+"""An action and the resource, or its pattern, that it is for."""
+
+
+# ── What is asked ───────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Recorder:
+    """Makes the clients of one function after another, and notes what they ask."""
+
+    asked: dict[str, set[Grant]] = field(default_factory=dict)
+    function: str = ""
+
+    def begin(self, function: str) -> None:
+        """Lets all clients that are made from now on be this function's."""
+        self.function = function
+        self.asked.setdefault(function, set())
+
+    def watched(self, client: Any, function: str) -> Any:
+        """Returns the client, of which every request and signature is noted."""
+
+        def note(params: dict[str, Any], model: Any, **_: Any) -> None:
+            self.asked[function].update(grants_of(model.service_model.service_name, model.name, params))
+
+        def sign(bucket: str, key: str, **details: Any) -> Any:
+            self.asked[function].add(("s3:PutObject", f"arn:aws:s3:::{bucket}/{key}"))
+            return presign(bucket, key, **details)
+
+        client.meta.events.register("provide-client-params.*.*", note)
+        if client.meta.service_model.service_name == "s3":
+            presign, client.generate_presigned_post = client.generate_presigned_post, sign
+        return client
+
+
+IN_PARTS = {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"}
+
+
+def grants_of(service: str, operation: str, params: dict[str, Any]) -> Iterator[Grant]:
+    """Yields what IAM asks for before AWS does the operation."""
+    match service, operation:
+        case "s3", "CreateBucket":
+            return  # how the client works out an address when it signs an upload; nothing is sent
+        case "s3", _:
+            action = "PutObject" if operation in IN_PARTS else operation
+            yield f"s3:{action}", f"arn:aws:s3:::{params['Bucket']}/{params['Key']}"
+        case "secretsmanager", _:
+            yield f"secretsmanager:{operation}", params["SecretId"]
+        case "dynamodb", "TransactWriteItems":
+            for write in params["TransactItems"]:
+                for kind, request in write.items():
+                    action = kind if kind == "ConditionCheck" else f"{kind}Item"
+                    yield f"dynamodb:{action}", table_arn(request["TableName"])
+        case "dynamodb", "BatchGetItem":
+            for table in params["RequestItems"]:
+                yield "dynamodb:BatchGetItem", table_arn(table)
+        case "dynamodb", _:
+            index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
+            yield f"dynamodb:{operation}", table_arn(params["TableName"]) + index
+        case _:
+            raise AssertionError(f"what does IAM ask for before {service} does {operation}? Say so here")
+
+
+def table_arn(name: str) -> str:
+    return f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{name}"
+
+
+# ── What is allowed ─────────────────────────────────────────────────────────────────────────────────
+
+
+def policies(arns: dict[str, str]) -> dict[str, set[Grant]]:
+    """Returns what the template allows each function: actions, and patterns of resources."""
+    resources = load_template((ROOT / "template.yaml").read_text())["Resources"]
+    return {
+        name: {
+            (action, pattern)
+            for policy in each["Properties"]["Policies"]
+            for statement in policy["Statement"]
+            for action in listed(statement["Action"])
+            for resource in listed(statement["Resource"])
+            for pattern in resolved(resource, arns)
+        }
+        for name, each in resources.items()
+        if each["Type"] == "AWS::Serverless::Function"
+    }
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def resolved(resource: Any, arns: dict[str, str]) -> Iterator[str]:
+    """Yields the resource as CloudFormation would write it into the policy."""
+    match resource:
+        case {"Ref": "AWS::NoValue"}:
+            return
+        case {"Ref": name}:
+            yield arns[name]
+        case {"Fn::GetAtt": attribute}:
+            yield arns[attribute.removesuffix(".Arn")]
+        case {"Fn::If": [_, one, other]}:
+            yield from (*resolved(one, arns), *resolved(other, arns))
+        case {"Fn::Sub": [text, {"Id": _}]}:
+            yield text.replace("${Id}", STACK_ID).replace("${AWS::Partition}", "aws")
+        case {"Fn::Sub": text}:
+            yield re.sub(r"\$\{(\w+)\.Arn\}", lambda found: arns[found[1]], text)
+        case _:
+            raise AssertionError(f"cannot tell which resource {resource} is")
+
+
+def covers(allowed: Grant, asked: Grant) -> bool:
+    """Returns whether the policy's grant lets a request through."""
+    pattern = ".*".join(map(re.escape, allowed[1].split("*")))
+    return allowed[0] == asked[0] and re.fullmatch(pattern, asked[1]) is not None
+
+
+# ── The functions' work ─────────────────────────────────────────────────────────────────────────────
+
+
+class Sandboxes(MemorySandboxProvider):
+    """Sandboxes of which one goes while a file is read from it: the one that has `BROKEN`."""
+
+    def read_file(self, sandbox: SandboxRef, path: str) -> Iterator[bytes]:
+        """See `SandboxProvider.read_file`."""
+        yield from super().read_file(sandbox, path)
+        if path == BROKEN:
+            raise SandboxGone(sandbox.sandbox_id)
+
+
+def much() -> RunOutcome:
+    """Returns what is too large for a row and for a reply, and a file that is copied in parts."""
+    shown = Display({"image/png": base64.b64encode(bytes(4_000_000)).decode()})
+    return RunOutcome([shown], RunEnd.FINISHED, Changes([ChangedFile(OUT, PART_BYTES + 1)]))
+
+
+OUTCOMES: dict[str, RunOutcome | None] = {
+    "goes on": None,
+    "much": much(),
+    "breaks off": RunOutcome([], RunEnd.FINISHED, Changes([ChangedFile(BROKEN, PART_BYTES + 1)])),
+}
+"""What comes of code; of any other code a small file."""
+
+
+@dataclass
+class Workload:
+    """All that the three functions do."""
+
+    recorder: Recorder
+    sandboxes: Sandboxes = field(default_factory=Sandboxes)
+
+    def __post_init__(self) -> None:
+        self.sandboxes.program = self._program
+        self.s3 = boto3.client("s3", region_name=REGION)
+        self.dynamodb = boto3.client("dynamodb", region_name=REGION)
+
+    def _program(self, sandbox: SandboxRef, code: str) -> RunOutcome | None:
+        """Stands for a kernel: code is what is to come of it."""
+        self.sandboxes.alive[sandbox.sandbox_id] |= {path: bytes(PART_BYTES + 1) for path in (OUT, BROKEN)}
+        return OUTCOMES.get(code, RunOutcome([], RunEnd.FINISHED, Changes([ChangedFile(OUT, PART_BYTES + 1)])))
+
+    def do_all(self) -> None:
+        """Lets every function do all that it does."""
+        self.read()
+        self.serve()
+        self.clean_up()
+
+    def serve(self) -> None:
+        """Calls every endpoint, and has runs whose output is large, or whose files cannot be kept."""
+        with self.caller() as client:
+            tour = Tour(client, lambda file_id: self.put_object(tour.choices.chat, file_id))
+            tour()
+            assert tour.untouched() == set()
+            assert [status for statuses in tour.called.values() for status in statuses if status >= 500] == []
+            replies = [self.run(client, code) for code in ("much", "breaks off")]
+            assert [reply.status_code for reply in replies] == [200, 200]
+            run_id = replies[0].json()["executionId"]
+            assert client.get(f"/api/chats/{CHAT.chat_id}/executions/{run_id}").json()["result"]["results"][0][
+                "url"
+            ]
+            signed = client.get("/api/sessions", headers={"Authorization": f"Bearer {jwt_of(OWNER)}"})
+            assert signed.json()["count"] == 1
+
+    def run(self, client: TestClient, code: str, *, chat: str | None = None, mode: str = "auto") -> Any:
+        return client.post(
+            "/api/jupyter/execute", json={"chatId": chat or CHAT.chat_id, "code": code, "mode": mode}
+        )
+
+    @contextmanager
+    def caller(self) -> Iterator[TestClient]:
+        """Returns a caller of the API as it is wired; its threads have ended afterwards."""
+        self.recorder.begin("ApiFunction")
+        made = ApiWiring()
+        vars(made)["sandboxes"] = self.sandboxes
+        with TestClient(create_app(made), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            yield client
+        made.beside.shutdown()
+
+    def put_object(self, chat: str, file_id: str, content: bytes = b"a,b\n1,2\n") -> str:
+        """Does what callers do with a ticket, and returns the object's key."""
+        key = object_key(ChatKey(OWNER, chat), file_id)
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=content)
+        return key
+
+    def read(self) -> None:
+        """Has files read: one, one in its place, one that cannot be read, one that is gone."""
+        tickets = []
+        with self.caller() as client:
+            for replace in (False, True, False):
+                body = {"fileName": "data.csv", "size": 100, "contentType": "text/csv", "replace": replace}
+                reply = client.post(f"/api/chats/{CHAT.chat_id}/files", json=body)
+                assert reply.status_code == 201, reply.text
+                tickets.append(reply.json()["fileId"])
+        keys = [self.put_object(CHAT.chat_id, file_id) for file_id in tickets[:2]]
+        keys += [self.put_object(CHAT.chat_id, tickets[2], b"PK\x03\x04 is no archive"), object_key(CHAT, "gone")]
+        self.recorder.begin("FileIngestFunction")
+        handler = IngestHandler()
+        for key in keys:
+            assert handler({"Records": [{"s3": {"object": {"key": quote_plus(key)}}}]}, CONTEXT) == {"files": 1}
+        with self.caller() as client:
+            files = client.get(f"/api/chats/{CHAT.chat_id}/files").json()["files"]
+        assert [(file["fileId"], file["status"]) for file in files] == [
+            (tickets[1], "ready"),
+            (tickets[2], "failed"),
+        ]
+
+    def clean_up(self) -> None:
+        """Leaves runs that nobody asks about any more and a sandbox without a session, and has all of it ended."""
+        with self.caller() as client:
+            for code in ("much", "breaks off"):
+                chat = ChatKey(OWNER, code.replace(" ", "-"))
+                left = self.run(client, "goes on", chat=chat.chat_id, mode="async").json()["executionId"]
+                self.sandboxes.finish(left, OUTCOMES[code] or much())
+                self.let_expire(chat)
+        metadata = {**marks.of_stack("stack"), "claim": "nobody's"}
+        spec = SandboxSpec(idempotency_key="x", lifetime=timedelta(hours=1), pauses=True, metadata=metadata)
+        self.sandboxes.create(spec, within=timedelta(seconds=1))
+        self.sandboxes.started = dict.fromkeys(self.sandboxes.started, utc_moment(0))
+        self.recorder.begin("CleanupFunction")
+        handler = CleanupHandler()
+        vars(handler._wiring)["sandboxes"] = self.sandboxes
+        assert handler({}, CONTEXT) == report(ended=2, orphans=1, live=2)
+        assert handler({"all": True}, CONTEXT) == report(ended=1, orphans=0, live=0)
+        assert handler._wiring.e2b_api_key == "e2b_key"
+        handler._wiring.beside.shutdown()
+
+    def let_expire(self, key: ChatKey) -> None:
+        """Lets the session have been unused, and its run unattended, for too long."""
+        self.dynamodb.update_item(
+            TableName=TABLE,
+            Key=row_key(key, "SESSION"),
+            UpdateExpression="SET expiresAt = :past, runUntil = :past",
+            ExpressionAttributeValues={":past": {"N": "1"}},
+        )
+
+
+def report(*, ended: int, orphans: int, live: int) -> dict[str, Any]:
+    """Returns what cleanup answers when nothing went wrong."""
+    return {"ended": ended, "skipped": 0, "orphans": orphans, "failed": 0, "live": live, "complete": True}
+
+
+def jwt_of(owner: str) -> str:
+    """Returns a token of the shared secret."""
+    return jwt.encode({"sub": owner, "exp": 4_000_000_000}, JWT_SECRET, "HS256")
+
+
+# ── Both ways ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What functions asked, and what they may."""
+
+    asked: dict[str, set[Grant]]
+    allowed: dict[str, set[Grant]]
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Seen]:
+    """Returns what all the work has asked, done once for all tests here."""
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        arns = deployed()
+        names = {"TABLE_NAME": TABLE, "BUCKET_NAME": BUCKET, "STACK_NAME": "stack", "AWS_DEFAULT_REGION": REGION}
+        names |= {"E2B_API_KEY_SECRET_ID": arns["E2bApiKeySecret"], "JWT_SECRET_ID": arns["JwtSecretSecret"]}
+        names |= {"POWERTOOLS_SERVICE_NAME": "least_privilege", "POWERTOOLS_METRICS_NAMESPACE": "Sandkeeper"}
+        for name, value in names.items():
+            patch.setenv(name, value)
+        register_api_key(TOKEN, OWNER, "test")
+        recorder, real = Recorder(), wiring._client
+        patch.setattr(wiring, "_client", lambda name: recorder.watched(one_by_one(real(name)), recorder.function))
+        Workload(recorder).do_all()
+        yield Seen(recorder.asked, policies(arns))
+
+
+def deployed() -> dict[str, str]:
+    """Makes what the template makes, and returns the ARNs by logical id."""
+    clients = {name: boto3.client(name, region_name=REGION) for name in ("dynamodb", "s3", "secretsmanager")}
+    clients["dynamodb"].create_table(TableName=TABLE, **Template.of_this_project().table())
+    clients["s3"].create_bucket(Bucket=BUCKET)
+    secrets = {"E2bApiKeySecret": "e2b_key", "JwtSecretSecret": JWT_SECRET}
+    return {
+        "Table": table_arn(TABLE),
+        "Bucket": f"arn:aws:s3:::{BUCKET}",
+        **{
+            name: clients["secretsmanager"].create_secret(Name=name, SecretString=value)["ARN"]
+            for name, value in secrets.items()
+        },
+    }
+
+
+FUNCTIONS = ["ApiFunction", "CleanupFunction", "FileIngestFunction"]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_whatever_a_function_asks_its_policy_allows(seen: Seen, function: str) -> None:
+    refused = [ask for ask in seen.asked[function] if not any(covers(may, ask) for may in seen.allowed[function])]
+
+    assert seen.asked[function]
+    assert sorted(refused) == []
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_whatever_a_policy_allows_its_function_asks(seen: Seen, function: str) -> None:
+    unused = [
+        may
+        for may in seen.allowed[function]
+        if may[0] not in ALLOWED_WITHOUT_A_CALL and not any(covers(may, ask) for ask in seen.asked[function])
+    ]
+
+    assert sorted(unused) == []
+
+
+def test_the_functions_of_the_template_are_those_that_were_at_work(seen: Seen) -> None:
+    assert set(seen.allowed) == set(seen.asked) == set(FUNCTIONS)
+    assert {action for may in seen.allowed.values() for action, _ in may} >= ALLOWED_WITHOUT_A_CALL.keys()
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_covered"),
+    [
+        (("s3:GetObject", "arn:aws:s3:::b/files/o=x/c=y/1"), True),
+        (("s3:GetObject", "arn:aws:s3:::b/runs/1"), False),
+        (("s3:GetObject", "arn:aws:s3:::bb/files/1"), False),
+        (("s3:PutObject", "arn:aws:s3:::b/files/1"), False),
+    ],
+)
+def test_a_grant_covers_its_own_action_and_resource_alone(asked: Grant, is_covered: bool) -> None:
+    assert covers(("s3:GetObject", "arn:aws:s3:::b/files/*"), asked) is is_covered

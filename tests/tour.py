@@ -1,0 +1,135 @@
+"""A caller that uses every endpoint, in the order in which a chat would, and gives each value that it may choose.
+
+A new endpoint has to be added here: `untouched` tells of those that were not called.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+Endpoint = tuple[str, str]
+"""Method and path, as the API's document names them."""
+
+NEVER = "01JDK3R6T6V0Q8ZJ8M3H4X5Y7Z"
+
+
+def endpoints(app: FastAPI) -> frozenset[Endpoint]:
+    """Returns all endpoints of the application."""
+    methods = {"get", "post", "put", "patch", "delete"}
+    return frozenset(
+        (method.upper(), path)
+        for path, calls in app.openapi()["paths"].items()
+        for method in calls.keys() & methods
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What callers choose. Each is a text that could be looked for."""
+
+    chat: str = "tour-chat"
+    code: str = "print('tour')"
+    file_name: str = "tour.csv"
+    content_type: str = "text/csv"
+    package: str = "tour-package"
+    idempotency_key: str = "tour-once"
+
+
+@dataclass
+class Tour:
+    """One chat's life. `upload` stands for what S3 and the ingest function do with a file."""
+
+    client: TestClient
+    upload: Callable[[str], object]
+    choices: Choices = field(default_factory=Choices)
+    called: dict[Endpoint, list[int]] = field(default_factory=dict)
+    """What each endpoint was answered with."""
+
+    def untouched(self) -> frozenset[Endpoint]:
+        """Returns the endpoints that have not been called."""
+        assert isinstance(self.client.app, FastAPI)
+        return endpoints(self.client.app) - self.called.keys()
+
+    def __call__(self) -> None:
+        """Calls every endpoint at least once; replies may be errors."""
+        for _ in self.steps():
+            pass
+
+    def steps(self) -> Iterator[None]:
+        """Calls the endpoints, and yields after each, so that the caller can let something happen."""
+        file_id = self._registered(replace=False)
+        yield
+        self.upload(file_id)
+        self._call("GET", "/api/chats/{chatId}/files")
+        yield
+        self._call("GET", "/api/chats/{chatId}/files/{fileId}", fileId=file_id)
+        yield
+        ran = self._ran(headers={"Idempotency-Key": self.choices.idempotency_key})
+        yield
+        self._ran(headers={"Idempotency-Key": self.choices.idempotency_key})
+        yield
+        yield from self._looked_at(ran)
+        self._call("POST", "/api/chats/{chatId}/packages", json={"packages": [self.choices.package]})
+        yield
+        newer = self._registered(replace=True)
+        yield
+        self.upload(newer)
+        long = self._ran(mode="async")
+        yield
+        self._call("POST", "/api/chats/{chatId}/executions/{executionId}/cancel", executionId=long)
+        yield
+        for verb in ("interrupt", "restart"):
+            self._call("POST", f"/api/chats/{{chatId}}/session/{verb}")
+            yield
+        self._call("DELETE", "/api/chats/{chatId}/files/{fileId}", fileId=newer)
+        yield
+        self._call("DELETE", "/api/jupyter/execute", params={"chatId": self.choices.chat})
+        yield
+        self._call("GET", "/api/health")
+        yield
+
+    def _looked_at(self, execution_id: str) -> Iterator[None]:
+        """Calls what tells of runs, sessions and files."""
+        for params in ({}, {"include": ["outputs", "model"], "waitMs": 0}):
+            self._call(
+                "GET", "/api/chats/{chatId}/executions/{executionId}", executionId=execution_id, params=params
+            )
+            yield
+        self._call("GET", "/api/chats/{chatId}/executions/{executionId}/events", executionId=execution_id)
+        yield
+        for path in ("executions", "artifacts", "notebook", "context", "session"):
+            self._call("GET", f"/api/chats/{{chatId}}/{path}")
+            yield
+        self._call("GET", "/api/chats/{chatId}/artifacts/{artifactId}", artifactId=f"{execution_id}-0")
+        yield
+        self._call("GET", "/api/jupyter/execute", params={"chatId": self.choices.chat})
+        yield
+        self._call("GET", "/api/sessions")
+        yield
+
+    def _registered(self, *, replace: bool) -> str:
+        body = {
+            "fileName": self.choices.file_name,
+            "size": 1_000_000,
+            "contentType": self.choices.content_type,
+            "replace": replace,
+        }
+        return str(self._call("POST", "/api/chats/{chatId}/files", json=body).get("fileId", NEVER))
+
+    def _ran(self, *, headers: dict[str, str] | None = None, **fields: Any) -> str:
+        body = {"chatId": self.choices.chat, "code": self.choices.code, "include": ["outputs", "model"], **fields}
+        return str(self._call("POST", "/api/jupyter/execute", json=body, headers=headers).get("executionId", NEVER))
+
+    def _call(self, method: str, path: str, **given: Any) -> dict[str, Any]:
+        """Calls the endpoint, and returns its JSON; nothing for a reply that has none."""
+        ids = {name: given.pop(name) for name in ("fileId", "executionId", "artifactId") if name in given}
+        url = path.format(chatId=self.choices.chat, **ids)
+        reply = self.client.request(method, url, follow_redirects=False, **given)
+        self.called.setdefault((method, path), []).append(reply.status_code)
+        if not reply.content or "json" not in reply.headers.get("content-type", ""):
+            return {}
+        answer: dict[str, Any] = reply.json()
+        return answer
