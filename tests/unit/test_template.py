@@ -263,6 +263,12 @@ def test_a_change_of_any_setting_reaches_the_published_version() -> None:
     assert {layer["Ref"] for layer in api["Layers"]} <= named
 
 
+def test_the_snapshot_which_is_paid_for_at_rest_can_be_left_out() -> None:
+    api = properties("ApiFunction")
+    assert api["SnapStart"] == {"ApplyOn": {"Fn::If": ["HasSnapStart", "PublishedVersions", "None"]}}
+    assert "SnapStart" in references(api["VersionDescription"]), "or it would not reach the published version"
+
+
 def test_descriptions_that_name_settings_stay_within_their_256_characters() -> None:
     def longest(name: str) -> int:
         parameter = TEMPLATE["Parameters"].get(name, {})
