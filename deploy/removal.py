@@ -12,6 +12,7 @@ from deploy.stage import Stage, StageError
 from local.project import ROOT
 from local.sam import SAM
 
+ANYWAY = "sam delete would remove it all the same, and leave its sandboxes to themselves"
 ROUND_WITHIN_S = 300
 WHAT_HAPPENS = """\
 This removes the stack {stack!r} in {where}, with everything that runs, after ending all of its sessions.
@@ -62,12 +63,14 @@ def end_sessions(session: Any, outputs: Mapping[str, str]) -> None:
         answer = functions.invoke(FunctionName=outputs["CleanupFunctionName"], Payload=json.dumps({"all": True}))
         report = json.loads(answer["Payload"].read())
         if answer.get("FunctionError"):
-            raise StageError(f"sessions cannot be ended, so nothing was removed: {report.get('errorMessage')}")
+            raise StageError(
+                f"sessions cannot be ended: {report.get('errorMessage')}; nothing was removed ({ANYWAY})"
+            )
         print(f"ended {report['ended']} sessions, {report['failed']} failed", flush=True)
         if report["complete"] and not report["failed"]:
             return
         if not report["ended"]:
-            raise StageError("sessions cannot be ended, so nothing was removed; see the cleanup function's log")
+            raise StageError(f"sessions cannot be ended, see cleanup's log; nothing was removed ({ANYWAY})")
 
 
 def delete_data(session: Any, table: str, bucket: str) -> None:
