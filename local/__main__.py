@@ -84,7 +84,7 @@ def _stack(settings: Settings, logs: Path, deployed: bool) -> Stack:
         return Stack(settings, logs)
     from local.deployed import DeployedStack  # noqa: PLC0415 - `run` needs nothing of it
 
-    print("Building and deploying template.yaml, which takes about 40 s …", flush=True)
+    print("Building and deploying template.yaml, which takes half a minute …", flush=True)
     return DeployedStack(settings, logs, lambda what, after_s: print(f"  {after_s:4.0f} s  {what}", flush=True))
 
 

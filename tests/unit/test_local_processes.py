@@ -50,6 +50,15 @@ def test_a_server_that_ends_by_itself_is_reported_with_its_last_words(tmp_path: 
             family.check()
 
 
+def test_a_command_is_waited_for_and_its_failure_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with Processes(tmp_path) as family:
+        family.finish("counter", python("print(1)"), os.environ)
+        assert (tmp_path / "counter.log").read_text() == "1\n"
+        with pytest.raises(StackError, match=r"breaker failed, with 3(.|\n)*no sand"):
+            family.finish("breaker", python("print('no sand'); raise SystemExit(3)"), os.environ)
+        family.check()
+
+
 def test_a_log_that_grows_too_long_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LOG_LIMIT_BYTES", 100)
     with Processes(tmp_path) as family:
