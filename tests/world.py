@@ -54,6 +54,11 @@ START = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 TOKEN = "sk_test_token"
 OWNER = "alice"
 CHAT = ChatKey(OWNER, "chat-1")
+PORTS = (
+    *("store", "sandboxes", "catalog", "contents", "keys", "runs", "results", "sweeps"),
+    *("artifact_catalog", "artifact_contents", "package_lists"),
+)
+"""What a service needs from outside, as `World` names it."""
 
 
 @dataclass
@@ -189,13 +194,7 @@ class World:
         """Puts the memory adapters where the wiring would make the real ones."""
         self.sandboxes.clock = self.clock
         self.beside = Beside()
-        self.taps = {
-            name: Tap(getattr(self, name))
-            for name in (
-                *("store", "sandboxes", "catalog", "contents", "keys", "runs", "results", "sweeps"),
-                *("artifact_catalog", "artifact_contents", "package_lists"),
-            )
-        }
+        self.taps = {name: Tap(getattr(self, name)) for name in PORTS}
         self.issue_key(TOKEN, OWNER)
         self.configure()
 

@@ -1,12 +1,27 @@
 """The Lambda handlers that no HTTP request reaches: parse the event, call the service, answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import unquote_plus
 
 from sandkeeper import log_context
 from sandkeeper.wiring import CleanupWiring, IngestWiring
+
+
+class EventFailed(Exception):
+    """The event could not be dealt with; why is in the log. Lambda tries it again, then it is a dead letter."""
+
+
+@contextmanager
+def _told(wiring: CleanupWiring | IngestWiring) -> Iterator[None]:
+    """Logs what goes wrong, in our way: Lambda logs what a handler raises, with whatever its message quotes."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - told here, and by its kind to Lambda
+        wiring.journal.failed(error)
+        raise EventFailed(type(error).__name__) from None
 
 
 class CleanupHandler:
@@ -19,10 +34,11 @@ class CleanupHandler:
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Returns what was done, see `CleanupReport`."""
         log_context.begin(request_id=context.aws_request_id)
-        report = self._wiring.cleanup(
-            everything=event.get("all") is True,
-            time_left_s=lambda: context.get_remaining_time_in_millis() / 1000,
-        )
+        with _told(self._wiring):
+            report = self._wiring.cleanup(
+                everything=event.get("all") is True,
+                time_left_s=lambda: context.get_remaining_time_in_millis() / 1000,
+            )
         return asdict(report)
 
 
@@ -40,5 +56,6 @@ class IngestHandler:
         for key, file_id in files:
             log_context.begin(request_id=context.aws_request_id)
             log_context.add_chat(key)
-            self._wiring.ingest(key, file_id)
+            with _told(self._wiring):
+                self._wiring.ingest(key, file_id)
         return {"files": len(files)}

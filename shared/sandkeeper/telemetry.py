@@ -10,6 +10,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from sandkeeper import log_context
+from sandkeeper.errors import NotConfigured
 
 _UNITS = {"ms": MetricUnit.Milliseconds, "size_bytes": MetricUnit.Bytes}
 
@@ -34,7 +35,9 @@ class LambdaJournal:
     def failed(self, error: BaseException) -> None:
         """Logs an error that nobody expected: what it was and where, never with what values."""
         stack = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in extract_tb(error.__traceback__)]
-        facts = {"error": type(error).__name__, "stack": stack}
+        facts: dict[str, object] = {"error": type(error).__name__, "stack": stack}
+        if isinstance(error, NotConfigured):
+            facts["detail"] = error.detail  # tells of the deployment alone, and how to mend it
         self._logger.error("unexpected.error", extra={**log_context.told(), **facts})
 
     def answered(self, method: str, route: str, status: int, ms: int) -> None:

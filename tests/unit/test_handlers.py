@@ -11,7 +11,7 @@ from botocore.stub import Stubber
 from sandkeeper import wiring
 from sandkeeper.adapters.s3 import object_key
 from sandkeeper.errors import NotConfigured, StoreUnavailable
-from sandkeeper.handlers import CleanupHandler, IngestHandler
+from sandkeeper.handlers import CleanupHandler, EventFailed, IngestHandler
 from sandkeeper.model import ChatKey, FileStatus
 from sandkeeper.settings import CleanupSettings
 from sandkeeper.wiring import CleanupWiring
@@ -79,7 +79,7 @@ def test_what_is_no_chats_file_is_passed_over(ingest: IngestHandler) -> None:
 def test_a_store_that_fails_makes_lambda_repeat_the_event(world: World, ingest: IngestHandler) -> None:
     world.taps["catalog"].fail("get", StoreUnavailable("throttled"))
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(EventFailed, match="StoreUnavailable"):
         ingest(created(object_key(CHAT, "file-1")), CONTEXT)
 
 
