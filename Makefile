@@ -33,6 +33,10 @@ endef
 	$(call environment,.envs/aws,$<)
 .envs/sam/.ready: requirements/sam.txt
 	$(call environment,.envs/sam,$<)
+.envs/lint/.ready: requirements/lint.txt
+	$(call environment,.envs/lint,$<)
+.envs/audit/.ready: requirements/audit.txt
+	$(call environment,.envs/audit,$<)
 
 STACK := .venv/.run .envs/kernel/.ready .envs/aws/.ready
 
@@ -48,7 +52,7 @@ run-deployed: $(STACK) .envs/sam/.ready ## Serve the template itself, deployed t
 TOOLS := $(STACK) .venv/.dev .envs/sam/.ready
 
 test: $(TOOLS) ## Run all tests
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n auto --dist loadgroup
 
 quick: $(TOOLS) ## Run the tests that need no server
 	@.venv/bin/python -m pytest tests/unit
@@ -62,8 +66,14 @@ format: .venv/.dev ## Rewrite the code in house format
 	@.venv/bin/ruff check --fix --quiet .
 	@.venv/bin/ruff format .
 
-template: $(TOOLS) ## Validate template.yaml
+template: $(TOOLS) .envs/lint/.ready ## Validate template.yaml, also for what is unsafe in it
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .envs/sam/bin/sam validate --lint
+	@.envs/lint/bin/checkov --config-file .checkov.yaml --file template.yaml
+
+# Not part of check: it asks a service on the internet what is known of each pinned package, and fails without it.
+audit: .envs/audit/.ready ## Look the pinned packages up among known vulnerabilities (needs the internet)
+	@for file in layers/dependencies/requirements layers/ingest/requirements requirements/run; do \
+	  .envs/audit/bin/pip-audit --strict --disable-pip --progress-spinner off --requirement $$file.txt || exit; done
 
 openapi: .venv/.dev ## Write docs/openapi.json anew from the code
 	@.venv/bin/python -m local.openapi > docs/openapi.json
@@ -102,10 +112,10 @@ lock: .venv/.dev ## Pin the newest versions of all packages
 	@$(LOCK) requirements/dev.in -o requirements/dev.txt
 	@for name in requirements/run layers/dependencies/requirements layers/ingest/requirements; do \
 	  $(LOCK) $$name.in -c requirements/dev.txt -o $$name.txt; done
-	@for name in kernel aws sam; do $(LOCK) requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in kernel aws sam lint audit; do $(LOCK) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove everything that make has made
 	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output
 
-.PHONY: help demo run run-deployed test quick lint format template openapi drift check bench soak build deploy api-key \
-  destroy lock clean
+.PHONY: help demo run run-deployed test quick lint format template audit openapi drift check bench soak build deploy \
+  api-key destroy lock clean

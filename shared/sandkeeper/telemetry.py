@@ -4,6 +4,7 @@ What goes in: ids, sizes, durations, states. What never does: code, file names a
 that callers give to chats and requests.
 """
 
+import re
 from traceback import extract_tb
 
 from aws_lambda_powertools import Logger
@@ -15,6 +16,11 @@ from sandkeeper.errors import NotConfigured
 _UNITS = {"ms": MetricUnit.Milliseconds, "size_bytes": MetricUnit.Bytes}
 
 
+def metric_of(event: str, fact: str = "") -> str:
+    """Returns the name of the metric that counts the event, or of the one that sums up a fact of it."""
+    return "".join(part.capitalize() for part in re.split(r"[._]", f"{event}.{fact}"))
+
+
 class LambdaJournal:
     """`Journal` that writes one log line, and one metrics record, per event."""
 
@@ -24,12 +30,11 @@ class LambdaJournal:
     def note(self, event: str, **facts: str | int | float) -> None:
         """See `Journal.note`. Numbers become metrics `<Event><Fact>`; the event itself counts as 1."""
         self._logger.info(event, extra={**log_context.told(), **facts})
-        name = "".join(part.capitalize() for part in event.replace("_", ".").split("."))
         metrics = EphemeralMetrics()
-        metrics.add_metric(name, MetricUnit.Count, 1)
+        metrics.add_metric(metric_of(event), MetricUnit.Count, 1)
         for fact, value in facts.items():
             if isinstance(value, int | float):
-                metrics.add_metric(name + fact.title().replace("_", ""), _UNITS.get(fact, MetricUnit.Count), value)
+                metrics.add_metric(metric_of(event, fact), _UNITS.get(fact, MetricUnit.Count), value)
         metrics.flush_metrics(raise_on_empty_metrics=False)
 
     def failed(self, error: BaseException) -> None:
