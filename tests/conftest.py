@@ -14,6 +14,8 @@ from tests.world import TOKEN, Patience, World, new_world
 pytest_plugins = ["tests.sandbox_server", "tests.stack"]
 
 TESTS = Path(__file__).parent
+SPREAD = ("test_crash.py", "test_protocol.py")
+"""Files of long tests that share little: each test goes to whatever process is free. Others stay together."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,6 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         item.add_marker(tier)
+        if item.path.name not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if tier == "unit":
             item.add_marker(pytest.mark.disable_socket)
 

@@ -1,6 +1,7 @@
 """A chat's history, notebook and context over HTTP, of code that real kernels have run."""
 
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def code_cells(notebook: Any) -> list[Any]:
 def kinds(cell: Any) -> list[str]:
     """Returns what the cell shows, richest forms last."""
     return [f"{output.output_type} {' '.join(sorted(output.get('data', [])))}".strip() for output in cell.outputs]
+
+
+def types(cell: Any) -> list[str]:
+    """Returns the types of what the cell shows: text that comes in several pieces is one."""
+    return [kind for kind, _ in groupby(output.output_type for output in cell.outputs)]
 
 
 @pytest.fixture
@@ -95,7 +101,7 @@ def test_a_notebook_has_all_outputs_and_runs_again_from_top_to_bottom(
     assert kinds(cells[1])[0] == "stream"
     assert "text/html" in kinds(cells[1])[1]
     assert "image/png" in kinds(cells[2])[0]
-    assert [kind.split()[0] for kind in kinds(cells[3])] == ["stream", "display_data", "display_data"]
+    assert types(cells[3]) == ["stream", "display_data"]
     assert kinds(cells[4]) == ["error"]
     (tmp_path / "employee_data.csv").write_bytes(SAMPLE.read_bytes())
     again: Any = nbformat.from_dict(json.loads(json.dumps(notebook)))  # type: ignore[no-untyped-call]
@@ -105,7 +111,7 @@ def test_a_notebook_has_all_outputs_and_runs_again_from_top_to_bottom(
     ).execute()
 
     for before, after in zip(cells[:6], code_cells(again)[:6], strict=True):
-        assert [kind.split()[0] for kind in kinds(after)] == [kind.split()[0] for kind in kinds(before)]
+        assert types(after) == types(before)
     assert code_cells(again)[5].outputs[0].data["text/plain"] == cells[5].outputs[0].data["text/plain"]
     assert "83666.67" in cells[5].outputs[0].data["text/plain"]
     assert code_cells(again)[6].execution_count == cells[6].execution_count, "an endless loop was run again"

@@ -12,6 +12,9 @@ ROWS = 2_000
 """How many rows a dialect is judged by, and first guesses at types."""
 
 
+_UNFINISHED = "unexpected end of data"
+"""What `csv` says of a text that ends within quotes, as one does of which only the beginning is here."""
+
 _SINGLE = re.compile(f"(^|[{DELIMITERS}\r\n])'")
 
 
@@ -25,6 +28,8 @@ class Dialect:
     rows: Sequence[Sequence[str]]
     blank_lines: int
     """Before the header."""
+    is_sound: bool = True
+    """Every quote that ends a cell is followed by a delimiter or a line's end."""
 
     @property
     def headers(self) -> Sequence[str]:
@@ -66,26 +71,38 @@ def dialect_of(head: str, *, is_whole: bool) -> Dialect:
 
 
 def _best(dialects: Iterable[Dialect]) -> Dialect:
-    return max(dialects, key=lambda each: (each.agreement, len(each.rows[0]) if each.agreement else 0))
+    return max(
+        dialects, key=lambda each: (each.is_sound, each.agreement, len(each.rows[0])) if each.agreement else ()
+    )
 
 
 def _read(head: str, delimiter: str, quote: str, escape: str, *, is_whole: bool) -> Dialect:
     body = head.lstrip("\r\n")
     before = head[: len(head) - len(body)].replace("\r\n", "\n")
     csv.field_size_limit(len(head) + 1)
-    reader = csv.reader(
-        # Cuts where CSV does: `str.splitlines` cuts at form feeds and at Unicode's separators too.
-        io.StringIO(body, newline=""),
-        delimiter=delimiter,
-        quotechar=quote,
-        doublequote=escape == quote,
-        escapechar=None if escape == quote else escape,
-    )
-    rows: list[Sequence[str]] = []
-    try:
-        rows.extend(islice((row for row in reader if row), ROWS + 1))
-    except csv.Error:
-        is_whole = True  # the rows before the one that is none are whole
-    if len(rows) > ROWS or not is_whole:
+
+    def read(*, strict: bool) -> tuple[list[Sequence[str]], str | None]:
+        """Returns the first rows, and what is wrong behind them."""
+        reader = csv.reader(
+            # Cuts where CSV does: `str.splitlines` cuts at form feeds and at Unicode's separators too.
+            io.StringIO(body, newline=""),
+            delimiter=delimiter,
+            quotechar=quote,
+            doublequote=escape == quote,
+            escapechar=None if escape == quote else escape,
+            strict=strict,
+        )
+        rows: list[Sequence[str]] = []
+        try:
+            rows.extend(islice((row for row in reader if row), ROWS + 1))
+        except csv.Error as error:
+            return rows, str(error)
+        return rows, None
+
+    rows, wrong = read(strict=True)
+    is_sound = wrong is None or (_UNFINISHED in wrong and not is_whole)
+    if not is_sound:
+        rows, wrong = read(strict=False)
+    if len(rows) > ROWS or (wrong is None and not is_whole):  # the last row may be half a row
         rows = rows[:-1]
-    return Dialect(delimiter, quote, escape, rows, len(before))
+    return Dialect(delimiter, quote, escape, rows, len(before), is_sound)
