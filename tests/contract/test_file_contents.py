@@ -15,6 +15,20 @@ from tests.world import CHAT
 
 Upload = Callable[[ChatKey, str, bytes], None]
 LARGE = bytes(range(256)) * (CHUNK_BYTES // 256 * 5 // 2)
+Trick = Callable[[dict[str, str]], tuple[dict[str, str], bytes]]
+TRICKS: dict[str, Trick] = {
+    "more bytes": lambda fields: (fields, b"x" * 11),
+    "many more bytes": lambda fields: (fields, LARGE),
+    "another chat's place": lambda fields: (fields | {"key": object_key(ChatKey("bob", "chat"), "file-1")}, b"x"),
+    "another file's place": lambda fields: (fields | {"key": object_key(CHAT, "file-2")}, b"x"),
+    "a name of the browser's": lambda fields: (fields | {"key": fields["key"] + "${filename}"}, b"x"),
+    "another type": lambda fields: (fields | {"Content-Type": "text/html"}, b"x"),
+    "no type": lambda fields: ({name: fields[name] for name in fields if name != "Content-Type"}, b"x"),
+    "open to everybody": lambda fields: (fields | {"acl": "public-read"}, b"x"),
+    "leading elsewhere": lambda fields: (fields | {"success_action_redirect": "https://evil.invalid/"}, b"x"),
+}
+"""What somebody might try with an upload's fields. To sign a policy of their own, they lack the key, which S3 checks and
+the emulator does not."""
 OWNERS = ["auth0|x", "a#b", ".", "..", "../alice", "a+b c%2F", "žluťoučký 🐎"]
 
 
@@ -104,3 +118,26 @@ class TestOnMinistack(FileContentsContract):
             assert reply.is_success, reply.text
 
         return upload
+
+    @pytest.mark.parametrize("attempt", TRICKS)
+    def test_a_ticket_is_for_one_place_one_type_and_so_many_bytes(
+        self, contents: FileContents, ministack: Backend, attempt: str
+    ) -> None:
+        """Whoever has the address and its fields has no other right than these."""
+        ticket = contents.presign_upload(CHAT, "file-1", max_bytes=10, content_type="text/csv")
+        fields, content = TRICKS[attempt](dict(ticket.fields))
+
+        reply = httpx.post(ticket.url, data=fields, files={"file": content}, timeout=30, trust_env=False)
+
+        assert reply.status_code in (400, 403), reply.text
+        assert "Contents" not in ministack.client("s3").list_objects_v2(Bucket=ministack.name)
+
+    def test_a_ticket_gives_no_other_right(self, contents: FileContents, upload: Upload) -> None:
+        upload(CHAT, "file-1", b"content")
+        ticket = contents.presign_upload(CHAT, "file-1", max_bytes=10, content_type="text/csv")
+        url = f"{ticket.url.rstrip('/')}/{ticket.fields['key']}"
+
+        for method in ("GET", "PUT", "DELETE"):
+            reply = httpx.request(method, url, params=dict(ticket.fields), timeout=30, trust_env=False)
+            assert reply.status_code in (400, 403), f"{method}: {reply.text}"
+        assert b"".join(contents.read(CHAT, "file-1")) == b"content"
