@@ -27,8 +27,8 @@ TRICKS: dict[str, Trick] = {
     "open to everybody": lambda fields: (fields | {"acl": "public-read"}, b"x"),
     "leading elsewhere": lambda fields: (fields | {"success_action_redirect": "https://evil.invalid/"}, b"x"),
 }
-"""What somebody might try with an upload's fields. To sign a policy of their own, they lack the key, which S3 checks and
-the emulator does not."""
+"""What somebody might try with an upload's fields. For a policy of their own they lack the key that signs it, which
+S3 checks and the emulator does not."""
 OWNERS = ["auth0|x", "a#b", ".", "..", "../alice", "a+b c%2F", "žluťoučký 🐎"]
 
 

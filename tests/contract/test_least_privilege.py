@@ -5,7 +5,8 @@ its way out, as the action and resource that IAM would judge it by, and compared
 """
 
 import base64
-import re
+import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +21,7 @@ import pytest
 from fastapi.testclient import TestClient
 from moto import mock_aws
 
-from local import aws
-from local.project import ROOT
-from local.template import Template, load_template
+from local.template import Template
 from sandkeeper import wiring
 from sandkeeper.adapters.dynamodb.items import row_key
 from sandkeeper.adapters.memory import MemorySandboxProvider
@@ -33,11 +32,11 @@ from sandkeeper.model import ChangedFile, Changes, ChatKey, Display, RunEnd, Run
 from sandkeeper.ports import SandboxGone, SandboxSpec
 from sandkeeper.services import marks
 from sandkeeper.wiring import ApiWiring, register_api_key
+from tests.canaries import CHOICES, quoted_in
 from tests.contract.conftest import one_by_one
+from tests.contract.permissions import REGION, STACK_ID, Grant, Recorder, covers, policies, table_arn
 from tests.tour import Tour
 
-ACCOUNT, REGION = "123456789012", aws.REGION
-STACK_ID = "0a1b2c3d-0000-1111-2222-333344445555"
 TABLE, BUCKET = "stack-table", f"sandkeeper-{STACK_ID}"
 OWNER, TOKEN = "auth0|ada", "sk_least_privilege"
 CHAT = ChatKey(OWNER, "chat-1")
@@ -49,122 +48,6 @@ ALLOWED_WITHOUT_A_CALL = {
     "s3:ListBucket": "nobody lists; it makes S3 answer 404 in place of 403 for an object that is not there",
 }
 """What policies allow though no request asks for it by name, and why."""
-
-Grant = tuple[str, str]
-"""An action and the resource, or its pattern, that it is for."""
-
-
-# ── What is asked ───────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass
-class Recorder:
-    """Makes the clients of one function after another, and notes what they ask."""
-
-    asked: dict[str, set[Grant]] = field(default_factory=dict)
-    function: str = ""
-
-    def begin(self, function: str) -> None:
-        """Lets all clients that are made from now on be this function's."""
-        self.function = function
-        self.asked.setdefault(function, set())
-
-    def watched(self, client: Any, function: str) -> Any:
-        """Returns the client, of which every request and signature is noted."""
-
-        def note(params: dict[str, Any], model: Any, **_: Any) -> None:
-            self.asked[function].update(grants_of(model.service_model.service_name, model.name, params))
-
-        def sign(bucket: str, key: str, **details: Any) -> Any:
-            self.asked[function].add(("s3:PutObject", f"arn:aws:s3:::{bucket}/{key}"))
-            return presign(bucket, key, **details)
-
-        client.meta.events.register("provide-client-params.*.*", note)
-        if client.meta.service_model.service_name == "s3":
-            presign, client.generate_presigned_post = client.generate_presigned_post, sign
-        return client
-
-
-IN_PARTS = {"CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"}
-
-
-def grants_of(service: str, operation: str, params: dict[str, Any]) -> Iterator[Grant]:
-    """Yields what IAM asks for before AWS does the operation."""
-    match service, operation:
-        case "s3", "CreateBucket":
-            return  # how the client works out an address when it signs an upload; nothing is sent
-        case "s3", _:
-            action = "PutObject" if operation in IN_PARTS else operation
-            yield f"s3:{action}", f"arn:aws:s3:::{params['Bucket']}/{params['Key']}"
-        case "secretsmanager", _:
-            yield f"secretsmanager:{operation}", params["SecretId"]
-        case "dynamodb", "TransactWriteItems":
-            for write in params["TransactItems"]:
-                for kind, request in write.items():
-                    action = kind if kind == "ConditionCheck" else f"{kind}Item"
-                    yield f"dynamodb:{action}", table_arn(request["TableName"])
-        case "dynamodb", "BatchGetItem":
-            for table in params["RequestItems"]:
-                yield "dynamodb:BatchGetItem", table_arn(table)
-        case "dynamodb", _:
-            index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
-            yield f"dynamodb:{operation}", table_arn(params["TableName"]) + index
-        case _:
-            raise AssertionError(f"what does IAM ask for before {service} does {operation}? Say so here")
-
-
-def table_arn(name: str) -> str:
-    return f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{name}"
-
-
-# ── What is allowed ─────────────────────────────────────────────────────────────────────────────────
-
-
-def policies(arns: dict[str, str]) -> dict[str, set[Grant]]:
-    """Returns what the template allows each function: actions, and patterns of resources."""
-    resources = load_template((ROOT / "template.yaml").read_text())["Resources"]
-    return {
-        name: {
-            (action, pattern)
-            for policy in each["Properties"]["Policies"]
-            for statement in policy["Statement"]
-            for action in listed(statement["Action"])
-            for resource in listed(statement["Resource"])
-            for pattern in resolved(resource, arns)
-        }
-        for name, each in resources.items()
-        if each["Type"] == "AWS::Serverless::Function"
-    }
-
-
-def listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def resolved(resource: Any, arns: dict[str, str]) -> Iterator[str]:
-    """Yields the resource as CloudFormation would write it into the policy."""
-    match resource:
-        case {"Ref": "AWS::NoValue"}:
-            return
-        case {"Ref": name}:
-            yield arns[name]
-        case {"Fn::GetAtt": attribute}:
-            yield arns[attribute.removesuffix(".Arn")]
-        case {"Fn::If": [_, one, other]}:
-            yield from (*resolved(one, arns), *resolved(other, arns))
-        case {"Fn::Sub": [text, {"Id": _}]}:
-            yield text.replace("${Id}", STACK_ID).replace("${AWS::Partition}", "aws")
-        case {"Fn::Sub": text}:
-            yield re.sub(r"\$\{(\w+)\.Arn\}", lambda found: arns[found[1]], text)
-        case _:
-            raise AssertionError(f"cannot tell which resource {resource} is")
-
-
-def covers(allowed: Grant, asked: Grant) -> bool:
-    """Returns whether the policy's grant lets a request through."""
-    pattern = ".*".join(map(re.escape, allowed[1].split("*")))
-    return allowed[0] == asked[0] and re.fullmatch(pattern, asked[1]) is not None
-
 
 # ── The functions' work ─────────────────────────────────────────────────────────────────────────────
 
@@ -219,7 +102,7 @@ class Workload:
     def serve(self) -> None:
         """Calls every endpoint, and has runs whose output is large, or whose files cannot be kept."""
         with self.caller() as client:
-            tour = Tour(client, lambda file_id: self.put_object(tour.choices.chat, file_id))
+            tour = Tour(client, lambda file_id: self.put_object(CHOICES.chat, file_id), CHOICES)
             tour()
             assert tour.untouched() == set()
             assert [status for statuses in tour.called.values() for status in statuses if status >= 500] == []
@@ -324,6 +207,7 @@ class Seen:
 
     asked: dict[str, set[Grant]]
     allowed: dict[str, set[Grant]]
+    log: str
 
 
 @pytest.fixture(scope="module")
@@ -339,8 +223,23 @@ def seen() -> Iterator[Seen]:
         register_api_key(TOKEN, OWNER, "test")
         recorder, real = Recorder(), wiring._client
         patch.setattr(wiring, "_client", lambda name: recorder.watched(one_by_one(real(name)), recorder.function))
-        Workload(recorder).do_all()
-        yield Seen(recorder.asked, policies(arns))
+        with logged() as log:
+            Workload(recorder).do_all()
+        yield Seen(recorder.asked, policies(arns), log.getvalue())
+
+
+@contextmanager
+def logged() -> Iterator[io.StringIO]:
+    """Has every library log what it will, as in Lambda with the level DEBUG, until we have it do otherwise."""
+    root, log = logging.getLogger(), io.StringIO()
+    handler, level = logging.StreamHandler(log), root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield log
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
 
 
 def deployed() -> dict[str, str]:
@@ -384,6 +283,12 @@ def test_whatever_a_policy_allows_its_function_asks(seen: Seen, function: str) -
 def test_the_functions_of_the_template_are_those_that_were_at_work(seen: Seen) -> None:
     assert set(seen.allowed) == set(seen.asked) == set(FUNCTIONS)
     assert {action for may in seen.allowed.values() for action, _ in may} >= ALLOWED_WITHOUT_A_CALL.keys()
+
+
+def test_the_clients_of_aws_log_nothing_that_callers_send(seen: Seen) -> None:
+    """With the level DEBUG they log every request, as it is sent."""
+    assert "dynamodb" in seen.log  # of clients that were made before any function was
+    assert quoted_in(seen.log) == []
 
 
 @pytest.mark.parametrize(
