@@ -12,7 +12,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
-from sandkeeper.adapters.dynamodb.items import file_item
+from sandkeeper.adapters.dynamodb.files import file_item
 from sandkeeper.adapters.reading.columns import plain
 from sandkeeper.adapters.reading.fit import MAX_BYTES, MAX_CELL_CHARS, MAX_NAMES_BYTES, MAX_TABLES
 from sandkeeper.http.schemas import FileSchema

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandkeeper.adapters.dynamodb import DynamoFileCatalog, DynamoRunLog, DynamoSessionStore, Table, items
+from sandkeeper.adapters.dynamodb.files import file_item, file_of
 from sandkeeper.adapters.s3 import S3FileContents, S3RunBodies, file_at, object_key
 from sandkeeper.errors import FileNotFound, NotConfigured, SandkeeperError, StoreUnavailable
 from sandkeeper.model import (
@@ -131,7 +132,7 @@ def test_a_session_reads_as_it_was_written(session: Session) -> None:
 
 @given(FILES)
 def test_a_file_reads_as_it_was_written(file: FileRecord) -> None:
-    assert items.file_of(items.file_item(file)) == file
+    assert file_of(file_item(file)) == file
 
 
 @given(KEYS)

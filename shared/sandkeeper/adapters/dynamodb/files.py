@@ -1,13 +1,19 @@
 """Files' rows, and the rows that reserve their paths."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from sandkeeper.adapters.dynamodb import items
-from sandkeeper.adapters.dynamodb.items import pack, unpack
+from sandkeeper.adapters.dynamodb.items import millis, pack, unpack
 from sandkeeper.adapters.dynamodb.table import ABSENT, EXISTS, Table, our_errors
 from sandkeeper.errors import StoreUnavailable
-from sandkeeper.model import ChatKey, FileReading, FileRecord, FileStatus
+from sandkeeper.model import ChatKey, FileKind, FileReading, FileRecord, FileStatus, utc_moment
+from sandkeeper.model import Table as DataTable
 
 REPLACE_TRIES = 5
 """How often a path is taken from the file that has it, when that changes at the same moment."""
@@ -22,16 +28,16 @@ class DynamoFileCatalog:
     def add(self, record: FileRecord) -> bool:
         """See `FileCatalog.add`: record and path reservation are written together or not at all."""
         if record.replaces:
-            return self._table.put(items.file_item(record))[0]
+            return self._table.put(file_item(record))[0]
         return self._transact(
             {"Put": {"Item": _reservation(record), "ConditionExpression": ABSENT}},
-            {"Put": {"Item": items.file_item(record)}},
+            {"Put": {"Item": file_item(record)}},
         )
 
     def get(self, key: ChatKey, file_id: str) -> FileRecord | None:
         """See `FileCatalog.get`."""
         item = self._table.get(items.row_key(key, items.FILE + file_id))
-        return None if item is None else items.file_of(item)
+        return None if item is None else file_of(item)
 
     def of_chat(self, key: ChatKey) -> Sequence[FileRecord]:
         """See `FileCatalog.of_chat`: ids are ULIDs, so the key's order is the order of time."""
@@ -40,7 +46,7 @@ class DynamoFileCatalog:
             ExpressionAttributeValues=pack({":pk": items.chat_pk(key), ":file": items.FILE}),
             ConsistentRead=True,
         )
-        return [items.file_of(item) for item in found]
+        return [file_of(item) for item in found]
 
     def mark_ready(self, key: ChatKey, file_id: str, reading: FileReading) -> bool:
         """See `FileCatalog.mark_ready`."""
@@ -57,7 +63,7 @@ class DynamoFileCatalog:
 
     def _holder(self, record: FileRecord) -> str | None:
         """Returns the id of the file that has the record's path."""
-        reservation = self._table.get(items.path_key(record))
+        reservation = self._table.get(path_key(record))
         return None if reservation is None else str(unpack(reservation)["fileId"])
 
     def _replace(self, record: FileRecord, reading: FileReading, holder: str | None) -> bool:
@@ -88,7 +94,7 @@ class DynamoFileCatalog:
         """See `FileCatalog.delete`."""
         row = {"Delete": {"Key": items.row_key(record.key, items.FILE + record.file_id)}}
         path = {
-            "Key": items.path_key(record),
+            "Key": path_key(record),
             "ConditionExpression": f"{ABSENT} OR fileId = :id",
             "ExpressionAttributeValues": pack({":id": record.file_id}),
         }
@@ -117,12 +123,73 @@ class DynamoFileCatalog:
 
 
 def _reservation(record: FileRecord) -> items.Item:
-    return items.path_key(record) | pack({"fileId": record.file_id})
+    return path_key(record) | pack({"fileId": record.file_id})
 
 
 def _ready(reading: FileReading) -> tuple[str, dict[str, Any]]:
     """Returns how a record becomes ready: an update and its values."""
-    known = items.reading_values(reading)
+    known = reading_values(reading)
     update = "SET #status = :ready, sizeBytes = :size" + "".join(f", {name} = :{name}" for name in known)
     values = {":ready": FileStatus.READY.value, ":size": reading.size_bytes}
     return f"{update} REMOVE reason", values | {f":{name}": value for name, value in known.items()}
+
+
+def file_item(record: FileRecord) -> items.Item:
+    """Returns the row of a file."""
+    return pack(
+        {
+            "pk": items.chat_pk(record.key),
+            "sk": items.FILE + record.file_id,
+            "name": record.name,
+            "path": record.path,
+            "sizeBytes": record.size_bytes,
+            "contentType": record.content_type,
+            "createdAt": millis(record.created_at),
+            "status": record.status.value,
+            "reason": record.reason,
+            "replaces": record.replaces or None,
+            "replacedId": record.replaced_id,
+        }
+        | (reading_values(record) if record.kind is not None else {})
+    )
+
+
+def reading_values(read: FileRecord | FileReading) -> dict[str, Any]:
+    """Returns what a row says of a file's content."""
+    values: dict[str, Any] = {"kind": read.kind and read.kind.value}
+    if read.tables:
+        values["tables"] = json.dumps([asdict(table) for table in read.tables], separators=(",", ":"))
+    if read.details:
+        values["details"] = json.dumps(dict(read.details), separators=(",", ":"))
+    return values
+
+
+def file_of(item: Mapping[str, Any]) -> FileRecord:
+    """Returns the file that a row tells of."""
+    row = unpack(item)
+    return FileRecord(
+        key=items.chat_of(row["pk"]),
+        file_id=row["sk"].removeprefix(items.FILE),
+        name=row["name"],
+        path=row["path"],
+        size_bytes=row["sizeBytes"],
+        content_type=row["contentType"],
+        created_at=utc_moment(row["createdAt"]),
+        status=FileStatus(row["status"]),
+        reason=row.get("reason"),
+        replaces=row.get("replaces", False),
+        replaced_id=row.get("replacedId"),
+        kind=FileKind(row["kind"]) if "kind" in row else None,
+        tables=_tables().validate_json(row["tables"]) if "tables" in row else (),
+        details=json.loads(row.get("details", "{}")),
+    )
+
+
+@cache
+def _tables() -> TypeAdapter[list[DataTable]]:
+    return TypeAdapter(list[DataTable])
+
+
+def path_key(record: FileRecord) -> items.Item:
+    """Returns the primary key of the row that reserves the file's path."""
+    return items.row_key(record.key, f"PATH#{record.path}")

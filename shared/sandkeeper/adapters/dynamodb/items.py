@@ -17,32 +17,24 @@ row reserves a path for one file. A chat id holds no `#`, so the last one parts 
 called. Times are epoch milliseconds; `ttl` alone is in seconds, as DynamoDB wants it.
 """
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cache
 from hashlib import sha256
 from typing import Annotated, Any, Self
 from zlib import crc32
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from sandkeeper.model import (
     ApiKey,
     ChatKey,
     EndReason,
-    FileKind,
-    FileReading,
-    FileRecord,
-    FileStatus,
     SandboxRef,
     Session,
     SessionState,
-    Table,
     utc_moment,
 )
 from sandkeeper.ports import Position
@@ -345,70 +337,6 @@ def once_key(owner: str, idempotency_key: str) -> Item:
     """Returns the primary key of the row that says what an owner's idempotency key stands for."""
     digest = sha256(f"{owner}\0{idempotency_key}".encode()).hexdigest()
     return pack({"pk": f"ONCE#{digest}", "sk": "ONCE"})
-
-
-# ── Files ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def file_item(record: FileRecord) -> Item:
-    """Returns the row of a file."""
-    return pack(
-        {
-            "pk": chat_pk(record.key),
-            "sk": FILE + record.file_id,
-            "name": record.name,
-            "path": record.path,
-            "sizeBytes": record.size_bytes,
-            "contentType": record.content_type,
-            "createdAt": millis(record.created_at),
-            "status": record.status.value,
-            "reason": record.reason,
-            "replaces": record.replaces or None,
-            "replacedId": record.replaced_id,
-        }
-        | (reading_values(record) if record.kind is not None else {})
-    )
-
-
-def reading_values(read: FileRecord | FileReading) -> dict[str, Any]:
-    """Returns what a row says of a file's content."""
-    values: dict[str, Any] = {"kind": read.kind and read.kind.value}
-    if read.tables:
-        values["tables"] = json.dumps([asdict(table) for table in read.tables], separators=(",", ":"))
-    if read.details:
-        values["details"] = json.dumps(dict(read.details), separators=(",", ":"))
-    return values
-
-
-def file_of(item: Mapping[str, Any]) -> FileRecord:
-    """Returns the file that a row tells of."""
-    row = unpack(item)
-    return FileRecord(
-        key=chat_of(row["pk"]),
-        file_id=row["sk"].removeprefix(FILE),
-        name=row["name"],
-        path=row["path"],
-        size_bytes=row["sizeBytes"],
-        content_type=row["contentType"],
-        created_at=utc_moment(row["createdAt"]),
-        status=FileStatus(row["status"]),
-        reason=row.get("reason"),
-        replaces=row.get("replaces", False),
-        replaced_id=row.get("replacedId"),
-        kind=FileKind(row["kind"]) if "kind" in row else None,
-        tables=_tables().validate_json(row["tables"]) if "tables" in row else (),
-        details=json.loads(row.get("details", "{}")),
-    )
-
-
-@cache
-def _tables() -> TypeAdapter[list[Table]]:
-    return TypeAdapter(list[Table])
-
-
-def path_key(record: FileRecord) -> Item:
-    """Returns the primary key of the row that reserves the file's path."""
-    return row_key(record.key, f"PATH#{record.path}")
 
 
 # ── API keys ────────────────────────────────────────────────────────────────────────────────────────
