@@ -56,6 +56,7 @@ class Bubblewrap:
             with (folders.root / "agent.log").open("wb") as log:
                 process = await asyncio.create_subprocess_exec(
                     *self.command(folders, network=network, options=options),
+                    env={},  # of its own accord bwrap keeps ours, for all to read in /proc/1/environ
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
