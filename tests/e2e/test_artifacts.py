@@ -87,8 +87,8 @@ def test_a_run_that_nobody_waits_for_has_its_files_kept_once_it_is_asked_for(cha
     events = follow(chat.client, accepted)
     result = chat.client.get(accepted["statusUrl"]).raise_for_status().json()["result"]
 
-    assert events[-1].event == "end"
     (kept,) = artifacts_of(result).values()
+    assert (events[-1].event, events[-1].told["artifacts"]) == ("end", [kept])
     assert download(chat, kept["artifactId"]).content == b"late"
 
 

@@ -109,7 +109,7 @@ def test_a_run_that_is_over_is_told_from_its_acceptance_to_its_end(world: World,
         {**at, "stateReset": False, "reason": None},
         {**at, "results": [{"type": "text", "content": "a\n", "mimeType": "text/plain"}]},
         {**at, "results": [{"type": "text", "content": "5", "mimeType": "text/plain"}]},
-        {**at, "success": True, "error": None, "errorDetail": None},
+        {**at, "success": True, "error": None, "errorDetail": None, "artifacts": []},
     ]
     assert told(reply.text) == ALL
 

@@ -277,8 +277,11 @@ def event_data(event: RunEvent, execution: Execution, fit: Fit) -> tuple[str, di
             return "started", {**at, "stateReset": reason is not None, "reason": reason}
         case Ended():
             detail = what_came_of(execution)[1]
-            told = {"success": detail is None, "error": error_line(detail)}
-            return "end", {**at, **told, "errorDetail": detail and detail.model_dump(mode="json", by_alias=True)}
+            files = [ArtifactSchema.of(artifact) for artifact in execution.artifacts]
+            told: dict[str, Any] = {"success": detail is None, "error": error_line(detail)}
+            told |= {"errorDetail": detail and detail.model_dump(mode="json", by_alias=True)}
+            told |= {"artifacts": [file.model_dump(mode="json", by_alias=True) for file in files]}
+            return "end", {**at, **told}
         case output:
             results = fit([ResultSchema.of(item) for item in simple_view([output])])
             return "output", {**at, "results": [item.model_dump(mode="json", by_alias=True) for item in results]}
