@@ -34,8 +34,9 @@ class Watched:
     sandboxes: Path
 
     def written(self) -> str:
-        """Returns every log: the servers', and what agents and runners say beside users' own files."""
-        own = [path for path in self.sandboxes.rglob("*.log") if "home" not in path.parts]
+        """Returns every log: the servers', and those of agents and runners in sandboxes that are alive."""
+        own = list(self.sandboxes.rglob("*.log"))
+        assert {path.name for path in own} >= {"agent.log", "runner.log"}
         return "\n".join(path.read_text(errors="replace") for path in [*self.logs.glob("*.log"), *own])
 
     def tour(self, client: httpx.Client, chat: str) -> Tour:
@@ -68,6 +69,7 @@ def test_nothing_that_callers_send_is_in_any_log(watched: Watched, client: httpx
     ticket = client.post(f"/api/chats/{CHOICES.chat}/files", json=body).json()["upload"]
     httpx.post(ticket["url"], data=ticket["fields"], files={"file": CONTENT}, trust_env=False).raise_for_status()
     tour()
+    client.post("/api/jupyter/execute", json={"chatId": CHOICES.chat, "code": PROGRAM}).raise_for_status()
 
     written = watched.written()
     assert quoted_in(written) == []
