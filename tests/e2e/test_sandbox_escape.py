@@ -188,3 +188,31 @@ def test_a_fork_bomb_stays_within_its_sandbox_and_goes_with_it(sandboxes: Server
     assert processes_with(mark) <= Limits().processes
     one.kill()
     eventually(lambda: processes_with(mark) == 0)
+
+
+MEMORY_BOMB = """
+import os, time
+pids = []
+for _ in range(6):
+    if not (pid := os.fork()):
+        kept = bytearray(300 * 2**20)
+        for at in range(0, len(kept), 4096): kept[at] = 1
+        time.sleep(5)
+        os._exit(0)
+    pids.append(pid)
+print(sum(os.WIFSIGNALED(os.waitpid(pid, 0)[1]) for pid in pids))
+"""
+
+
+def test_a_memory_bomb_of_many_processes_ends_in_its_sandbox() -> None:
+    """Each is within the limit of one process; together they are over that of the sandbox."""
+    with serve("--memory-mib", "768") as server:
+        if not any(Path("/sys/fs/cgroup").glob(f"**/sandkeeper-{server.pid}")):
+            pytest.skip("only control groups bound a sandbox as a whole, and none can be made here")
+        one, two = (Sandbox.create(timeout=120, **server.sdk) for _ in range(2))
+
+        ended = int(one.commands.run(f"python3 -c {shlex.quote(MEMORY_BOMB)}", timeout=60).stdout)
+
+        assert 4 <= ended <= 6
+        assert one.run_code("1 + 1").text == "2"
+        assert two.run_code("1 + 1").text == "2"
