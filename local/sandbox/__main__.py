@@ -20,6 +20,7 @@ from local.sandbox.app import Settings, SettingsError, Stack
 from local.sandbox.bubblewrap import IsolationUnavailableError
 from local.sandbox.folder import PathTooLongError, own_folder
 from local.sandbox.isolation import PRELOAD
+from local.sandbox.limits import DISK_MIB
 
 _UNPROTECTED = """\
 WARNING: sandboxes are NOT isolated. Code in them can read, change and delete everything that you can, use the
@@ -46,6 +47,7 @@ def main() -> int:
         pool_size=arguments.pool_size,
         max_sandboxes=arguments.max_sandboxes,
         memory_mib=arguments.memory_mib,
+        disk_mib=arguments.disk_mib,
         network=arguments.network,
         isolated=not arguments.no_isolation,
         preload=arguments.preload,
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pool-size", type=int, default=2, help="sandboxes that wait warm")
     parser.add_argument("--max-sandboxes", type=int, default=32, help="running and paused together")
     parser.add_argument("--memory-mib", type=int, default=2048, help="of each sandbox")
+    parser.add_argument("--disk-mib", type=int, default=DISK_MIB, help="for a sandbox's files; more ends it")
     parser.add_argument(
         "--preload",
         default=PRELOAD,

@@ -17,11 +17,12 @@ from local.sandbox import bubblewrap, cgroups
 from local.sandbox.calls import Calls, error
 from local.sandbox.cell import Cell
 from local.sandbox.control import Control
+from local.sandbox.disk import DiskWatch
 from local.sandbox.faults import Faults
 from local.sandbox.fleet import Fleet
 from local.sandbox.gateway import Gateway
 from local.sandbox.isolation import PRELOAD, Isolation, Unisolated
-from local.sandbox.limits import Limits
+from local.sandbox.limits import DISK_MIB, Limits
 from local.sandbox.pool import Pool
 from local.sandbox.runtime import Runtime
 from local.sandbox.tunnel import FrontDoor
@@ -36,6 +37,7 @@ class Settings:
     pool_size: int = 2
     max_sandboxes: int = 32
     memory_mib: int = 2048
+    disk_mib: int = DISK_MIB
     network: bool = False
     isolated: bool = True
     preload: str = PRELOAD
@@ -81,9 +83,11 @@ class Stack:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:  # noqa: ARG002
         self._pool.fill()
+        watching = asyncio.create_task(DiskWatch(self.fleet, self._folder, self._settings.disk_mib).run())
         try:
             yield
         finally:
+            watching.cancel()
             await self._pool.close()
             await self.fleet.close()
             if self._cgroups:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from local.sandbox.cgroups import Cgroup, Cgroups
 
 CPU_COUNT = 2  # as many threads as numeric libraries start
-DISK_MIB = 8192  # only told; nothing but the size of one file is limited
+DISK_MIB = 8192  # see disk.py
 _MIB = 1024 * 1024
 
 

@@ -216,3 +216,15 @@ def test_a_memory_bomb_of_many_processes_ends_in_its_sandbox() -> None:
         assert 4 <= ended <= 6
         assert one.run_code("1 + 1").text == "2"
         assert two.run_code("1 + 1").text == "2"
+
+
+def test_a_sandbox_that_fills_the_disk_is_ended_and_no_other() -> None:
+    with serve("--disk-mib", "64") as server:
+        one, two = (Sandbox.create(timeout=120, **server.sdk) for _ in range(2))
+        two.run_code("open('/home/user/kept', 'wb').write(bytes(8 * 2**20))")
+
+        with suppress(SandboxException):
+            one.commands.run("mkdir deep; for n in 1 2 3 4; do head -c 32M /dev/urandom > deep/$n; done; sleep 60")
+
+        eventually(lambda: server.states()[one.sandbox_id] == "killed")
+        assert two.run_code("len(open('/home/user/kept', 'rb').read())").text == str(8 * 2**20)
