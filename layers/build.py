@@ -4,14 +4,17 @@
     build.py --to ARTIFACTS/python --package sandkeeper
 
 The layer is made for the function's Python and processor, whatever Python runs this: pip picks the wheels for
-`LAYER_PYTHON` (3.13) and `LAYER_MACHINE` (x86_64). It is then stripped of what never runs in a Lambda, and
-byte-compiled. The result depends on the pins and sources alone, so an unchanged layer is not deployed again.
+`LAYER_PYTHON` (3.13) and `LAYER_MACHINE` (x86_64). It is then stripped of what never runs in our functions,
+packages that import all they have are made to import what is asked for, and it is byte-compiled. The result depends
+on the pins and sources alone, so an unchanged layer is not deployed again.
 
 Why bytecode: /opt is read-only, so a layer without it is compiled anew at every cold start. Why unchecked
 hashes: zip files do not keep the modification times that ordinary bytecode is validated by.
 """
 
 import argparse
+import ast
+import json
 import os
 import shutil
 import subprocess
@@ -22,6 +25,17 @@ from pathlib import Path
 
 # What our functions call, and sts for role credentials. The other four hundred are 90 % of botocore's weight.
 AWS_SERVICES = {"dynamodb", "s3", "secretsmanager", "sts"}
+# What no function of ours imports: another web framework, template builds, asyncio's twins, reference pages.
+UNUSED = (
+    "aws_lambda_powertools/event_handler",
+    "boto3/examples",
+    "e2b/sandbox_async",
+    "e2b/template",
+    "e2b/template_async",
+    "e2b/template_sync",
+)
+# Packages that import all they have when anything of them is imported: see `lazy`.
+LAZY = ("e2b", "e2b/api/client/models")
 # All that `importlib.metadata` needs to answer for versions and plugins.
 KEPT_METADATA = {"METADATA", "entry_points.txt"}
 # Amazon Linux 2023, on which Lambda's Pythons run since 3.12, has glibc 2.34.
@@ -72,6 +86,8 @@ def strip(target: Path) -> None:
     shutil.rmtree(target / "bin", ignore_errors=True)
     for folder in [*target.rglob("tests"), *target.rglob("__pycache__")]:
         shutil.rmtree(folder, ignore_errors=True)
+    for part in UNUSED:
+        shutil.rmtree(target / part, ignore_errors=True)
     for kind in ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h"):
         for file in target.rglob(kind):
             file.unlink()
@@ -85,13 +101,89 @@ def strip(target: Path) -> None:
             record.unlink()
 
 
+def strip_symbols(target: Path) -> None:
+    """Takes names that no loader reads out of compiled modules, a fifth of their size, where this machine can.
+
+    `strip` need not be installed, nor know the layer's processor: then they stay as they are, and work as well.
+    """
+    if shutil.which("strip") is None:
+        return
+    for module in target.rglob("*.so"):
+        subprocess.run(["strip", "--strip-unneeded", module], stderr=subprocess.DEVNULL, check=False)
+
+
+def trim_endpoints(target: Path) -> None:
+    """Leaves our services' addresses in botocore's list of all, a megabyte that every start would read."""
+    path = target / "botocore" / "data" / "endpoints.json"
+    if not path.exists():
+        return
+    endpoints = json.loads(path.read_text())
+    for partition in endpoints["partitions"]:
+        services = partition["services"]
+        partition["services"] = {name: services[name] for name in sorted(AWS_SERVICES & services.keys())}
+    path.write_text(json.dumps(endpoints, separators=(",", ":")))
+
+
+def lazy(package: Path) -> None:
+    """Has the package import a name when it is first asked for, where its `__init__` imports all of them at once.
+
+    What it offers stays the same. Raises `NotLazy` for a package that does more than that when it is imported.
+    """
+    source = package / "__init__.py"
+    kept: list[ast.stmt] = []
+    origins: dict[str, tuple[str, str]] = {}
+    for statement in ast.parse(source.read_text()).body:
+        match statement:
+            case ast.ImportFrom(module="__future__") | ast.Expr(value=ast.Constant()):
+                kept.append(statement)
+            case ast.Assign(targets=[ast.Name(id="__all__")]):
+                kept.append(statement)
+            case ast.ImportFrom(module=module, names=names, level=1) if names[0].name != "*":
+                origins |= {name.asname or name.name: (f".{module or ''}", name.name) for name in names}
+            case _:
+                raise NotLazy(f"{source}:{statement.lineno} is no import of its own: take it out of LAZY")
+    # A submodule hides what is imported under its name, as soon as it is imported itself.
+    origins = {name: origin for name, origin in origins.items() if not _is_module(package, name)}
+    kept_source = ast.unparse(ast.Module(kept, type_ignores=[]))
+    source.write_text(f"{kept_source}\n\n_ORIGINS = {origins!r}\n{LAZY_GETATTR}")
+
+
+class NotLazy(Exception):
+    """A package cannot be made to import its parts one by one."""
+
+
+# PEP 562: asked for what the module has not.
+LAZY_GETATTR = """
+
+def __getattr__(name):
+    if name not in _ORIGINS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=None)
+    from importlib import import_module
+
+    module, attribute = _ORIGINS[name]
+    value = globals()[name] = getattr(import_module(module, __name__), attribute)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_ORIGINS})
+"""
+
+
+def _is_module(package: Path, name: str) -> bool:
+    return (package / f"{name}.py").exists() or (package / name).is_dir()
+
+
 def copy(package: Path, target: Path) -> None:
     """Puts our own package into `target`, less what the Pythons of this machine cached in it."""
     shutil.copytree(package, target / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
 
 
-def compile_bytecode(target: Path, python: str) -> str:
-    """Returns how it went, as the end of a sentence; the layer also works without, only starts slower."""
+def compile_bytecode(target: Path, python: str, *, keep_sources: bool) -> str:
+    """Returns how it went, as the end of a sentence; the layer also works without, only starts slower.
+
+    Bytecode without its source lies where the source did, else Python would not find it.
+    """
     interpreter = next(interpreters(python), None)
     if interpreter is None:
         return (
@@ -100,9 +192,13 @@ def compile_bytecode(target: Path, python: str) -> str:
         )
     hashed = ["--invalidation-mode", "unchecked-hash"]
     as_deployed = ["-s", str(target), "-p", "/opt/python"]
-    command = [interpreter, "-I", "-m", "compileall", "-q", "-j", "0", *hashed, *as_deployed, str(target)]
+    place = [] if keep_sources else ["-b"]
+    command = [interpreter, "-I", "-m", "compileall", "-q", "-j", "0", *place, *hashed, *as_deployed, str(target)]
     subprocess.run(command, check=True)
-    return f"with bytecode by {interpreter} {megabytes(target)}"
+    if not keep_sources:
+        for source in target.rglob("*.py"):
+            source.unlink()
+    return f"{'with' if keep_sources else 'as'} bytecode by {interpreter} {megabytes(target)}"
 
 
 def interpreters(python: str) -> Iterator[str]:
@@ -151,8 +247,14 @@ def main() -> None:
     else:
         install(wanted.requirements, wanted.to, python, machine, set(wanted.without.split(",")))
         strip(wanted.to)
+        strip_symbols(wanted.to)
+        trim_endpoints(wanted.to)
+        for name in LAZY:
+            if (wanted.to / name).exists():
+                lazy(wanted.to / name)
     size = megabytes(wanted.to)
-    bytecode = compile_bytecode(wanted.to, python)
+    # Of ours the sources stay: sandboxes get the runner's.
+    bytecode = compile_bytecode(wanted.to, python, keep_sources=wanted.package is not None)
     print(f"{wanted.to.parent.name}: {size} for Python {python}, {bytecode}.")
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layers.build import install, interpreters, pins_for
+from layers.build import compile_bytecode, install, interpreters, pins_for
 from local import sam
 from local.project import ROOT
 from local.sam import MACHINE, SAM
@@ -100,6 +100,7 @@ def _install_runtime_client(target: Path, python: str) -> None:
         file.write("\n".join(pin for pin in pins if pin.split("==")[0] in RUNTIME_CLIENT))
         file.flush()
         install(Path(file.name), target, python, MACHINE, without=set())
+    compile_bytecode(target, python, keep_sources=True)  # as Lambda has its own
 
 
 @dataclass(frozen=True)

@@ -146,11 +146,17 @@ def test_layers_hold_what_lambda_runs_and_nothing_else(built: Built) -> None:
 def test_layers_hold_bytecode_that_needs_no_check_at_start(built: Built) -> None:
     """A pyc's flags: 1 = validated by hash, never checked. Anything else would be compiled at every cold start."""
     tag = f"cpython-{''.join(built.python.name.removeprefix('python').split('.'))}"
-    for layer in ("DependenciesLayer", "IngestLayer", "SharedLayer"):
-        for source in built.layer(layer).rglob("*.py"):
-            [compiled] = (source.parent / "__pycache__").glob(f"{source.stem}.*")
-            assert tag in compiled.name
-            assert compiled.read_bytes()[4:8] == b"\x01\0\0\0"
+    for source in built.layer("SharedLayer").rglob("*.py"):
+        [compiled] = (source.parent / "__pycache__").glob(f"{source.stem}.*")
+        assert tag in compiled.name
+        assert compiled.read_bytes()[4:8] == b"\x01\0\0\0"
+
+
+def test_layers_of_packages_hold_bytecode_in_place_of_sources(built: Built) -> None:
+    for layer in ("DependenciesLayer", "IngestLayer"):
+        assert not list(built.layer(layer).rglob("*.py"))
+        assert not list(built.layer(layer).rglob("__pycache__"))
+        assert (built.layer(layer) / "botocore" / "session.pyc").exists()
 
 
 def test_file_ingest_imports_neither_fastapi_nor_e2b_and_cleanup_no_fastapi(built: Built) -> None:

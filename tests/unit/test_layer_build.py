@@ -1,9 +1,28 @@
 """`layers/build.py`: which pins, interpreters and files make a layer."""
 
+import importlib
+import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
-from layers.build import AWS_SERVICES, copy, interpreters, pins_for, strip
+import e2b
+import pytest
+
+from layers.build import (
+    AWS_SERVICES,
+    LAZY,
+    UNUSED,
+    NotLazy,
+    compile_bytecode,
+    copy,
+    interpreters,
+    lazy,
+    pins_for,
+    strip,
+    trim_endpoints,
+)
 
 REQUIREMENTS = """\
 # a comment
@@ -61,10 +80,80 @@ def test_a_stripped_layer_keeps_code_versions_and_our_aws_services(tmp_path: Pat
         tmp_path / "package-1.dist-info" / "RECORD",
         tmp_path / "package-1.dist-info" / "licenses" / "LICENSE",
         tmp_path / "botocore" / "data" / "ec2" / "service.json",
+        *(tmp_path / part / "module.py" for part in UNUSED),
     ]
     touch(*kept, *dropped)
     strip(tmp_path)
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == set(kept)
+
+
+def test_botocore_keeps_the_addresses_of_our_services_alone(tmp_path: Path) -> None:
+    path = tmp_path / "botocore" / "data" / "endpoints.json"
+    touch(path)
+    services = {"s3": {"endpoints": {"eu-west-1": {}}}, "ec2": {}}
+    path.write_text(json.dumps({"version": 3, "partitions": [{"partition": "aws", "services": services}]}))
+    trim_endpoints(tmp_path)
+    assert json.loads(path.read_text()) == {
+        "version": 3,
+        "partitions": [{"partition": "aws", "services": {"s3": {"endpoints": {"eu-west-1": {}}}}}],
+    }
+
+
+def run(folder: Path, code: str) -> str:
+    """Returns what the code prints, for whom the folder comes before all else that is installed."""
+    script = f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"
+    done = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_lazy_package_offers_what_it_did(tmp_path: Path) -> None:
+    """The real one: all of it, but what `UNUSED` takes away with template builds and asyncio's twins."""
+    package = tmp_path / "e2b"
+    shutil.copytree(Path(e2b.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in LAZY:
+        lazy(tmp_path / name)
+    for name in map(str, LAZY):
+        module = name.replace("/", ".")
+        tell = (
+            f"import {module} as found\n"
+            "for name in sorted(found.__all__):\n"
+            "    value = getattr(found, name)\n"
+            "    print(name, getattr(value, '__module__', ''), getattr(value, '__qualname__', type(value)))"
+        )
+        assert run(tmp_path, tell) == run(tmp_path / "elsewhere", tell)
+        assert set(importlib.import_module(module).__all__) <= set(run(tmp_path, tell).split())
+
+
+def test_a_lazy_package_imports_what_is_asked_for_and_no_more(tmp_path: Path) -> None:
+    package = tmp_path / "laid"
+    touch(package / "one.py", package / "other.py")
+    (package / "__init__.py").write_text('"""Parts."""\nfrom .one import ONE\nfrom .other import OTHER as SECOND\n')
+    (package / "one.py").write_text("ONE = 1")
+    (package / "other.py").write_text("OTHER = 2")
+    lazy(package)
+    loaded = "print([name for name in sys.modules if name.startswith('laid.')])"
+    assert run(tmp_path, f"import laid; {loaded}") == "[]\n"
+    assert run(tmp_path, f"from laid import SECOND; {loaded}; print(SECOND)") == "['laid.other']\n2\n"
+    assert run(tmp_path, "import laid; print(hasattr(laid, 'THIRD'), 'ONE' in dir(laid))") == "False True\n"
+
+
+@pytest.mark.parametrize("statement", ["import os", "x = 1", "from os import path", "from .one import *"])
+def test_a_package_that_does_more_than_import_its_parts_fails_the_build(tmp_path: Path, statement: str) -> None:
+    touch(tmp_path / "one.py")
+    (tmp_path / "__init__.py").write_text(statement)
+    with pytest.raises(NotLazy, match=":1 "):
+        lazy(tmp_path)
+
+
+@pytest.mark.parametrize("keep_sources", [True, False], ids=["with sources", "without"])
+def test_bytecode_is_found_with_its_source_and_without(tmp_path: Path, keep_sources: bool) -> None:
+    touch(tmp_path / "package" / "__init__.py")
+    source = tmp_path / "package" / "module.py"
+    source.write_text("def where(): return where.__code__.co_filename")
+    compile_bytecode(tmp_path, f"{sys.version_info.major}.{sys.version_info.minor}", keep_sources=keep_sources)
+    assert source.exists() == keep_sources
+    told = run(tmp_path, "from package import module; print(module.where())")
+    assert told == f"{source if keep_sources else '/opt/python/package/module.py'}\n"
 
 
 def test_our_package_is_copied_without_what_pythons_cached_in_it(tmp_path: Path) -> None:

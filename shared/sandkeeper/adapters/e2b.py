@@ -25,6 +25,7 @@ from e2b import (
     NotEnoughSpaceException,
     NotFoundException,
     RateLimitException,
+    Sandbox,
     SandboxException,
     SandboxNotRunningException,
     SandboxQuery,
@@ -33,7 +34,6 @@ from e2b import (
 from e2b.connection_config import ConnectionConfig
 from e2b.exceptions import ServiceBusyException, is_sandbox_not_found_message
 from e2b.sandbox.filesystem.filesystem import FileStreamReader
-from e2b_code_interpreter import Sandbox
 from packaging.version import Version
 
 from sandkeeper.adapters.runner.client import Runner, connections
