@@ -52,7 +52,8 @@ run-deployed: $(STACK) .envs/sam/.ready ## Serve the template itself, deployed t
 TOOLS := $(STACK) .venv/.dev .envs/sam/.ready
 
 test: $(TOOLS) ## Run all tests
-	@.venv/bin/python -m pytest -n auto --dist loadgroup
+	@.venv/bin/python -m pytest -n auto --dist loadgroup tests/unit tests/contract tests/integration
+	@.venv/bin/python -m pytest tests/e2e
 
 quick: $(TOOLS) ## Run the tests that need no server
 	@.venv/bin/python -m pytest tests/unit
