@@ -174,3 +174,24 @@ def test_file_ingest_imports_neither_fastapi_nor_e2b_and_cleanup_no_fastapi(buil
 
     assert not imported_by("FileIngestFunction") & {"fastapi", "starlette", "e2b", "e2b_code_interpreter"}
     assert not imported_by("CleanupFunction") & {"fastapi", "starlette", "mangum"}
+
+
+def test_a_run_in_a_sandbox_that_there_is_needs_little_of_e2bs_sdk(built: Built) -> None:
+    """In the layer it is a lazy package: see `LAZY` in layers/build.py."""
+    code = """
+import sys
+from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
+from sandkeeper.model import SandboxRef
+provider = E2BSandboxProvider(lambda: E2BAccount(api_key="k", template="t"))
+provider._runner(SandboxRef(sandbox_id="s", domain="e2b.app", envd_version="1", envd_token="t", traffic_token="t"))
+print(*{name.split(".")[0] for name in sys.modules})
+"""
+    path = ":".join(map(str, built.python_path("ApiFunction")))
+    done = subprocess.run(
+        [built.python, "-S", "-B", "-c", code],
+        env={"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not set(done.stdout.split()) & {"httpx", "pyqwest", "protobuf", "connectrpc", "attr", "rich"}

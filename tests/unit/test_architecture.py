@@ -105,7 +105,7 @@ def test_no_module_knows_whether_it_runs_locally(module: Path) -> None:
 def test_a_function_is_one_file_of_a_few_lines() -> None:
     for folder in sorted(path for path in FUNCTIONS.iterdir() if path.is_dir() and path.name != "__pycache__"):
         (file,) = (path for path in folder.iterdir() if path.name != "__pycache__")
-        assert len(file.read_text().splitlines()) <= 12, name_of(file)
+        assert len(file.read_text().splitlines()) <= 14, name_of(file)
 
 
 def loaded_by(statement: str) -> set[str]:

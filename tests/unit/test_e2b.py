@@ -12,13 +12,14 @@ from typing import Any
 import e2b
 import httpx
 import pytest
+from e2b import Sandbox
 from e2b import exceptions as sdk
-from e2b_code_interpreter import Sandbox
 
 from sandkeeper.adapters import e2b as adapter
 from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
 from sandkeeper.errors import CapacityExhausted, FileUnusable, NotConfigured, SandboxUnavailable, StoreUnavailable
 from sandkeeper.ports import SandboxGone
+from sandkeeper.runner.__main__ import PORT as RUNNER_PORT
 from tests.factories import sandbox
 
 ACCOUNT = E2BAccount(
@@ -148,6 +149,15 @@ def test_what_was_attached_once_is_kept_and_the_memory_is_bounded(
     for name in ("sbx2", "sbx3"):
         provider._attach(sandbox(name))
     assert provider._attach(sandbox("sbx1")) is not first
+
+
+@pytest.mark.parametrize("url", ["http://sandbox.invalid", None], ids=["of a local server", "of E2B"])
+@pytest.mark.parametrize("domain", ["e2b.app", "e2b.dev", "sandboxes.example", None])
+def test_a_runner_is_where_the_sdk_would_look_for_it(url: str | None, domain: str | None) -> None:
+    account, ref = replace(ACCOUNT, sandbox_url=url), replace(sandbox(), domain=domain)
+    attached = adapter._attached(ref, account)
+    theirs = attached.connection_config.get_sandbox_url(ref.sandbox_id, attached.sandbox_domain, RUNNER_PORT)
+    assert adapter._runner_url(ref, account) == theirs
 
 
 def test_the_key_to_e2b_shows_nowhere() -> None:

@@ -90,7 +90,7 @@ def test_a_stripped_layer_keeps_code_versions_and_our_aws_services(tmp_path: Pat
 def test_botocore_keeps_the_addresses_of_our_services_alone(tmp_path: Path) -> None:
     path = tmp_path / "botocore" / "data" / "endpoints.json"
     touch(path)
-    services = {"s3": {"endpoints": {"eu-west-1": {}}}, "ec2": {}}
+    services: dict[str, object] = {"s3": {"endpoints": {"eu-west-1": {}}}, "ec2": {}}
     path.write_text(json.dumps({"version": 3, "partitions": [{"partition": "aws", "services": services}]}))
     trim_endpoints(tmp_path)
     assert json.loads(path.read_text()) == {

@@ -3,6 +3,10 @@
 A sandbox is used by the coordinates that its creation returned, so that a warm call asks the control plane
 nothing. The SDK offers no public way to do so; `_attached` is the one place that knows how, and a test holds it
 against the installed version.
+
+The SDK takes a third of a cold start to import, and is needed for the control plane and for files, not for runs in
+a sandbox that there is. In the layer it is a lazy package (layers/build.py): what is named `e2b.…` here is imported
+when a call needs it.
 """
 
 import hmac
@@ -15,26 +19,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
-from e2b import (
-    AuthenticationException,
-    FileNotFoundException,
-    InvalidArgumentException,
-    NotEnoughSpaceException,
-    NotFoundException,
-    RateLimitException,
-    Sandbox,
-    SandboxException,
-    SandboxNotRunningException,
-    SandboxQuery,
-    TimeoutException,
-)
-from e2b.connection_config import ConnectionConfig
-from e2b.exceptions import ServiceBusyException, is_sandbox_not_found_message
-from e2b.sandbox.filesystem.filesystem import FileStreamReader
-from packaging.version import Version
+import e2b
+from e2b.exceptions import is_sandbox_not_found_message
+from e2b.sandbox_domains import is_supported_sandbox_domain
 
 from sandkeeper.adapters.runner.client import Runner, connections
 from sandkeeper.adapters.runner.package import start_command
@@ -44,6 +33,9 @@ from sandkeeper.outputs.sound import sound_text
 from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
 from sandkeeper.runner.__main__ import PORT as RUNNER_PORT
 from sandkeeper.runs import Cancelled, RunEvent, RunOrder
+
+if TYPE_CHECKING:
+    from e2b.sandbox.filesystem.filesystem import FileStreamReader
 
 CONTROL_TIMEOUT_S = 15.0
 """How long a call of the control plane may take, the SDK's own retries of busy answers included."""
@@ -77,27 +69,28 @@ print(json.dumps(found))
 """
 """The first of a name is the one that is imported: so it is in the order of the path."""
 
-REMEMBERED_SANDBOXES = 256
+DOMAIN = "e2b.app"
+"""Where sandboxes are that name no domain."""
 
-_GONE = (NotFoundException, SandboxNotRunningException)
-_BUSY = (RateLimitException, ServiceBusyException)
-_UNREACHABLE = (TimeoutException, SandboxException, httpx.TransportError, OSError)
+REMEMBERED_SANDBOXES = 256
 
 
 @contextmanager
 def _our_errors() -> Iterator[None]:
     """Turns every error of the SDK into one of ours. Order matters: the SDK's classes overlap."""
+    import httpx  # noqa: PLC0415 - see the module's docstring
+
     try:
         yield
-    except AuthenticationException as error:
+    except e2b.AuthenticationException as error:
         raise NotConfigured("E2B refuses the API key: set E2B_API_KEY to a valid one") from error
-    except _BUSY as error:
+    except (e2b.RateLimitException, e2b.ServiceBusyException) as error:
         raise CapacityExhausted("E2B has no room for more sandboxes just now; try again later") from error
-    except NotEnoughSpaceException as error:
+    except e2b.NotEnoughSpaceException as error:
         raise FileUnusable("the file does not fit into the sandbox; use a smaller one") from error
-    except _GONE as error:
+    except (e2b.NotFoundException, e2b.SandboxNotRunningException) as error:
         raise SandboxGone(str(error)) from error
-    except _UNREACHABLE as error:
+    except (e2b.TimeoutException, e2b.SandboxException, httpx.TransportError, OSError) as error:
         if is_sandbox_not_found_message(str(error)):  # how the interpreter's calls tell it
             raise SandboxGone(str(error)) from error
         raise SandboxUnavailable(f"the sandbox cannot be reached: {type(error).__name__}") from error
@@ -134,7 +127,7 @@ class E2BSandboxProvider:
         """`account` is asked at each call: its key may have to be fetched first."""
         self._account = account
         self._connections = connections()
-        self._attached_before: OrderedDict[SandboxRef, Sandbox] = OrderedDict()
+        self._attached_before: OrderedDict[SandboxRef, e2b.Sandbox] = OrderedDict()
         self._lock = threading.Lock()
 
     def create(self, spec: SandboxSpec, *, within: timedelta) -> SandboxRef:
@@ -142,7 +135,7 @@ class E2BSandboxProvider:
         account = self._account()
         with _our_errors():
             try:
-                sandbox = Sandbox.create(
+                sandbox = e2b.Sandbox.create(
                     account.template,
                     timeout=_seconds(spec.lifetime),
                     metadata=dict(spec.metadata),
@@ -151,7 +144,7 @@ class E2BSandboxProvider:
                     idempotency_key=_idempotency_key(spec, account.template),
                     **account.within(within),
                 )
-            except SandboxException as error:
+            except e2b.SandboxException as error:
                 if error.status_code != HTTPStatus.NOT_FOUND:
                     raise
                 raise NotConfigured(f"E2B has no template {account.template!r}: set E2B_TEMPLATE") from error
@@ -161,13 +154,13 @@ class E2BSandboxProvider:
         """See `SandboxProvider.connect`."""
         account = self._account()
         with _our_errors():
-            return _ref(Sandbox.connect(sandbox_id, timeout=_seconds(lifetime), **account.within(within)))
+            return _ref(e2b.Sandbox.connect(sandbox_id, timeout=_seconds(lifetime), **account.within(within)))
 
     def page(self, metadata: Mapping[str, str], *, limit: int, token: str | None = None) -> SandboxPage:
         """See `SandboxProvider.page`."""
         with _our_errors():
-            pages = Sandbox.list(
-                SandboxQuery(metadata=dict(metadata)),
+            pages = e2b.Sandbox.list(
+                e2b.SandboxQuery(metadata=dict(metadata)),
                 limit=limit,
                 next_token=token,
                 order="asc",
@@ -182,12 +175,12 @@ class E2BSandboxProvider:
     def extend(self, sandbox_id: str, lifetime: timedelta) -> None:
         """See `SandboxProvider.extend`."""
         with _our_errors():
-            Sandbox.set_timeout(sandbox_id, _seconds(lifetime), **self._account().options)
+            e2b.Sandbox.set_timeout(sandbox_id, _seconds(lifetime), **self._account().options)
 
     def kill(self, sandbox_id: str) -> None:
         """See `SandboxProvider.kill`."""
         with _our_errors():
-            Sandbox.kill(sandbox_id, **self._account().options)
+            e2b.Sandbox.kill(sandbox_id, **self._account().options)
 
     def prepare(self, sandbox: SandboxRef) -> None:
         """See `SandboxProvider.prepare`: starts the runner, unless there is one."""
@@ -226,8 +219,7 @@ class E2BSandboxProvider:
         }
         if sandbox.traffic_token is not None:
             headers["E2B-Traffic-Access-Token"] = sandbox.traffic_token
-        attached = self._attach(sandbox)
-        url = attached.connection_config.get_sandbox_url(sandbox.sandbox_id, attached.sandbox_domain, RUNNER_PORT)
+        url = _runner_url(sandbox, self._account())
         return Runner(self._connections, url, headers, start=lambda: self.prepare(sandbox))
 
     def _token(self, sandbox: SandboxRef) -> str:
@@ -259,12 +251,12 @@ class E2BSandboxProvider:
         with _our_errors():
             try:
                 content = self._attach(sandbox).files.read(path, format="stream")
-            except (FileNotFoundException, InvalidArgumentException) as error:
+            except (e2b.FileNotFoundException, e2b.InvalidArgumentException) as error:
                 raise FileNotFound(f"the sandbox has no file {path!r} that can be read") from error
         return self._chunks(content)
 
     @staticmethod
-    def _chunks(content: FileStreamReader) -> Iterator[bytes]:
+    def _chunks(content: "FileStreamReader") -> Iterator[bytes]:
         with _our_errors(), content:
             yield from content
 
@@ -273,10 +265,10 @@ class E2BSandboxProvider:
         with _our_errors():
             try:
                 self._attach(sandbox).files.remove(path)
-            except FileNotFoundException:
+            except e2b.FileNotFoundException:
                 return
 
-    def _attach(self, sandbox: SandboxRef) -> Sandbox:
+    def _attach(self, sandbox: SandboxRef) -> "e2b.Sandbox":
         """Returns the SDK's object for these coordinates. Making one costs 2.5 ms, so the latest are kept.
 
         It holds no connection of its own and no state: the SDK's pool is shared by all.
@@ -289,7 +281,7 @@ class E2BSandboxProvider:
         return attached
 
 
-def _ref(sandbox: Sandbox) -> SandboxRef:
+def _ref(sandbox: "e2b.Sandbox") -> SandboxRef:
     return SandboxRef(
         sandbox_id=sandbox.sandbox_id,
         domain=sandbox.sandbox_domain,
@@ -299,24 +291,36 @@ def _ref(sandbox: Sandbox) -> SandboxRef:
     )
 
 
+def _runner_url(sandbox: SandboxRef, account: E2BAccount) -> str:
+    """Returns where a sandbox's runner is, as the SDK's `ConnectionConfig.get_sandbox_url` has it."""
+    if account.sandbox_url:
+        return account.sandbox_url
+    domain = sandbox.domain or DOMAIN
+    if is_supported_sandbox_domain(domain):
+        return f"https://sandbox.{domain}"
+    return f"https://{RUNNER_PORT}-{sandbox.sandbox_id}.{domain}"
+
+
 def _idempotency_key(spec: SandboxSpec, template: str) -> str:
     """Returns a key that differs where the request does: E2B refuses one key for two different requests."""
     request = f"{template} {spec.lifetime} {spec.pauses} {sorted(spec.metadata.items())}"
     return f"{spec.idempotency_key}-{sha256(request.encode()).hexdigest()[:16]}"
 
 
-def _attached(sandbox: SandboxRef, account: E2BAccount) -> Sandbox:
+def _attached(sandbox: SandboxRef, account: E2BAccount) -> "e2b.Sandbox":
     """Returns what `Sandbox.connect` would, without its request: see how the SDK builds it there."""
-    headers = {"E2b-Sandbox-Id": sandbox.sandbox_id, "E2b-Sandbox-Port": str(ConnectionConfig.envd_port)}
+    from packaging.version import Version  # noqa: PLC0415 - see the module's docstring
+
+    headers = {"E2b-Sandbox-Id": sandbox.sandbox_id, "E2b-Sandbox-Port": str(e2b.ConnectionConfig.envd_port)}
     if sandbox.envd_token is not None:
         headers["X-Access-Token"] = sandbox.envd_token
-    return Sandbox(
+    return e2b.Sandbox(
         sandbox_id=sandbox.sandbox_id,
         sandbox_domain=sandbox.domain,
         envd_version=Version(sandbox.envd_version),
         envd_access_token=sandbox.envd_token,
         traffic_access_token=sandbox.traffic_token,
-        connection_config=ConnectionConfig(
+        connection_config=e2b.ConnectionConfig(
             extra_sandbox_headers=headers, **account.within(timedelta(seconds=TRANSFER_TIMEOUT_S))
         ),
     )
