@@ -13,6 +13,8 @@ from sandkeeper.log_context import Threads
 from sandkeeper.model import ApiKey, ChatKey, utc_now
 from sandkeeper.ports import (
     ApiKeyStore,
+    ArtifactCatalog,
+    ArtifactContents,
     FileCatalog,
     FileContents,
     PackageLists,
@@ -188,15 +190,27 @@ class _Sandboxes(_Tables):
         )
 
     @cached_property
+    def artifact_catalog(self) -> ArtifactCatalog:
+        """The records of artifacts."""
+        from sandkeeper.adapters.dynamodb import DynamoArtifactCatalog  # noqa: PLC0415
+
+        return DynamoArtifactCatalog(self.table)
+
+    @cached_property
+    def artifact_contents(self) -> ArtifactContents:
+        """The bytes of artifacts."""
+        from sandkeeper.adapters.s3 import S3ArtifactContents  # noqa: PLC0415
+
+        return S3ArtifactContents(lambda: self.s3, self.settings.bucket_name, new_ulid)
+
+    @cached_property
     def artifacts(self) -> "Artifacts":
         """Keep the files that runs leave behind."""
-        from sandkeeper.adapters.dynamodb import DynamoArtifactCatalog  # noqa: PLC0415
-        from sandkeeper.adapters.s3 import S3ArtifactContents  # noqa: PLC0415
         from sandkeeper.services.artifacts import AT_ONCE, Artifacts  # noqa: PLC0415
 
         return Artifacts(
-            catalog=DynamoArtifactCatalog(self.table),
-            contents=S3ArtifactContents(lambda: self.s3, self.settings.bucket_name, new_ulid),
+            catalog=self.artifact_catalog,
+            contents=self.artifact_contents,
             sandboxes=self.sandboxes,
             copying=Threads(AT_ONCE, thread_name_prefix="copying"),
             journal=self.journal,

@@ -101,7 +101,7 @@ class Runner:
                 self._is_started = True
                 listening = socket.create_server((self.address, PORT)).detach()
                 spool = Spool(f"{self._home}/runs")
-                worker = Worker(spool, self._kernel, self._home)
+                worker = Worker(spool, self._kernel, os.path.dirname(self._home))  # noqa: PTH120
                 worker.start()
                 serve = Server(worker, spool, tokens).serve
                 threading.Thread(target=serve, args=(listening,), daemon=True).start()
@@ -117,6 +117,11 @@ class Listening(ThreadingMixIn, UnixStreamServer):
         self.runner = runner
         self.home = home
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def read(self, path: str) -> bytes:
+        """Returns a file's content."""
+        with open(f"{self.home}/{os.path.basename(path)}", "rb") as file:  # noqa: PTH119, PTH123
+            return file.read()
 
     def write(self, path: str, content: bytes) -> list[dict[str, str]]:
         """Returns what is told of a file once it is written."""
@@ -148,8 +153,8 @@ class Request(StreamRequestHandler):
     server: Listening
 
     def handle(self) -> None:
-        """Starts the runner or takes a file; whatever else is asked or told is fine."""
-        _, target, _ = self.rfile.readline().decode().split(" ")
+        """Starts the runner, takes or gives a file; whatever else is asked or told is fine."""
+        method, target, _ = self.rfile.readline().decode().split(" ")
         headers = dict(line.decode().lower().strip().split(": ", 1) for line in iter(self.rfile.readline, b"\r\n"))
         body = self._chunks() if "transfer-encoding" in headers else self._whole(headers)
         address = urlsplit(target)
@@ -157,6 +162,8 @@ class Request(StreamRequestHandler):
             command = json.loads(body[FRAME_HEAD:])["process"]
             self.server.runner.start(command["envs"]["RUNNER_TOKEN"])
             self._answer("200 OK", STARTED, "application/connect+json")
+        elif address.path == "/files" and method == "GET":
+            self._answer("200 OK", self.server.read(parse_qs(address.query)["path"][0]), "application/octet-stream")
         elif address.path == "/files":
             told = self.server.write(parse_qs(address.query)["path"][0], body)
             self._answer("200 OK", json.dumps(told).encode(), "application/json")

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from tests.crashing.callers import CONTENT, Callers
 from tests.crashing.outcome import Outcome
 from tests.crashing.service import Service
-from tests.crashing.witness import Witness
+from tests.crashing.witness import DONE, Witness
 from tests.crashing.worker import Task
 from tests.sandbox_server import eventually
 
@@ -23,7 +23,8 @@ class Chat:
 
     Times are seconds from now, by the clocks of those who act; nobody waits for them. What may be done: `execute`,
     `execute-async` with code that waits until it is let go on, `execute-once`, which is a repetition from the
-    second time on, `status` and `cancel` of the asynchronous run, `close`, `cleanup`, and `cleanup-all`.
+    second time on, `execute-writing`, which leaves a file behind, `status` and `cancel` of the asynchronous run,
+    `close`, `cleanup`, and `cleanup-all`.
     """
 
     service: Service
@@ -34,6 +35,8 @@ class Chat:
     """The run that went on when its caller was answered."""
     execution_id: str = ""
     """What that caller asks for it by."""
+    wrote: list[str] = field(default_factory=list)
+    """The runs that were to leave a file behind."""
 
     def __post_init__(self) -> None:
         """Sets up who remembers what happens."""
@@ -77,6 +80,14 @@ class Chat:
         if self.once:
             self.act("execute-once", at_s)
         self.callers.check_ends(self.alive())
+        self._check_files()
+
+    def _check_files(self) -> None:
+        """Fails unless every run that has left a file behind has it kept, once, as it was."""
+        if self.wrote:
+            kept = self._passed(self.service.live.do(Task(do="kept", chat=self.name))).kept
+            left = [run for run in self.wrote if self.witness.times(run, DONE)]
+            assert kept == left[::-1], f"{kept} is kept of what {left} have left, after\n{self.callers.died}"
 
     def act(self, do: str, at_s: float) -> Outcome:
         """Has something done that nobody dies of, and returns what came of it."""
@@ -113,16 +124,18 @@ class Chat:
         run = f"run{next(_numbers)}"
         if do == "execute-once":
             self.once = run
+        if do == "execute-writing":
+            self.wrote.append(run)
         return run
 
     def _task(self, do: str, run: str, at_s: float, die_at: str | None = None) -> Task:
         if do == "execute-async":
             self.witness.shut()
         return Task(
-            do=do.removesuffix("-async").removesuffix("-once"),
+            do="execute" if do.startswith("execute") else do,
             chat=self.name,
             at_s=at_s,
-            code=self.witness.code(run),
+            code=self.witness.code(run, leaves_a_file=do == "execute-writing"),
             mode="async" if do == "execute-async" else "auto",
             idempotency_key=run if do == "execute-once" else None,
             execution_id=self.execution_id,

@@ -50,6 +50,12 @@ class Outcome:
         return found
 
     @property
+    def kept(self) -> list[str] | None:
+        """Returns the contents of the chat's artifacts."""
+        kept: list[str] | None = self._last("kept")
+        return kept
+
+    @property
     def report(self) -> dict[str, Any] | None:
         """Returns what a cleanup has reported."""
         report: dict[str, Any] | None = self._last("report")

@@ -154,6 +154,7 @@ SCENARIOS = (
         a_dead_successor,
         creates=True,
     ),
+    Scenario("a call that leaves a file", "execute-writing", 10, ATTENDED_S, a_call, since="sandboxes.run#1"),
     Scenario("closing", "close", 10, CLAIM_S, a_call),
     Scenario("cleaning an expired session up", "cleanup", EXPIRED_S, CLAIM_S, a_call),
     Scenario("cleaning an orphan up", "cleanup", EXPIRED_S + 180, CLAIM_S, an_orphan),

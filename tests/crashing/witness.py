@@ -19,10 +19,13 @@ note({begun!r})
 with open({gate!r}) as file:
     fcntl.flock(file, fcntl.LOCK_SH)
 runs = [*globals().get("runs", []), {run!r}]
-with open("runs", "a") as file:
+with open(".runs", "a") as file:
     print({run!r}, file=file)
+if {leaves_a_file}:
+    with open("report.txt", "w") as file:
+        file.write({run!r})
 data = open("data.txt").read() if os.path.exists("data.txt") else None
-print(json.dumps({{"variable": runs, "file": open("runs").read().split(), "data": data}}))
+print(json.dumps({{"variable": runs, "file": open(".runs").read().split(), "data": data}}))
 note({done!r})
 """
 
@@ -45,9 +48,13 @@ class Witness:
         self._gate = path.with_suffix(".gate")
         self._lock = self._gate.open("w")
 
-    def code(self, run: str) -> str:
-        """Returns the code of a run: it tells what runs there were before it, by its variables and by its files."""
-        return _CODE.format(run=run, ledger=str(self._ledger), gate=str(self._gate), begun=BEGUN, done=DONE)
+    def code(self, run: str, *, leaves_a_file: bool = False) -> str:
+        """Returns the code of a run: it tells what runs there were before it, by its variables and by its files.
+
+        It may leave a file with its own name in it to be kept.
+        """
+        paths = {"ledger": str(self._ledger), "gate": str(self._gate)}
+        return _CODE.format(run=run, **paths, begun=BEGUN, done=DONE, leaves_a_file=leaves_a_file)
 
     def shut(self) -> None:
         """Lets code wait before it does anything, from now on."""

@@ -46,8 +46,8 @@ WiringT = TypeVar("WiringT", ApiWiring, CleanupWiring)
 class Task:
     """What to do, for which chat, by a clock `at_s` ahead.
 
-    That is `execute`, `status` and `cancel` of a run, `upload`, `close`, `cleanup`, or `cleanup-all`. The chat's
-    name is also that of its owner and of its stack. `die_at` reads `before store.claim#1`.
+    That is `execute`, `status` and `cancel` of a run, `upload`, `kept`, `close`, `cleanup`, or `cleanup-all`. The
+    chat's name is also that of its owner and of its stack. `die_at` reads `before store.claim#1`.
     """
 
     do: str
@@ -157,6 +157,8 @@ def perform(task: Task) -> int:
                 _cleanup(_traced(CleanupWiring(), task), everything=task.do == "cleanup-all")
             case "upload":
                 _upload(key, task.code.encode())
+            case "kept":
+                tell(kept=_kept(ApiWiring(), key))
             case unknown:
                 raise ValueError(f"there is no task {unknown!r}")
     except Exception as error:  # noqa: BLE001 - the next task is none the worse for it
@@ -168,7 +170,7 @@ def perform(task: Task) -> int:
 def _traced(wiring: WiringT, task: Task) -> WiringT:
     """Returns the wiring with every port watched."""
     trace = Trace(task.die_at)
-    ports = ["store", "sandboxes", "runs"]
+    ports = ["store", "sandboxes", "runs", "artifact_catalog", "artifact_contents"]
     ports += ["catalog", "contents"] if isinstance(wiring, ApiWiring) else ["sweeps"]
     vars(wiring).update({name: Traced(name, getattr(wiring, name), trace) for name in ports})
     vars(wiring)["journal"] = MemoryJournal()
@@ -188,6 +190,12 @@ def _execute(wiring: ApiWiring, key: ChatKey, task: Task) -> None:
         answer = ExecuteReply.of(reply).model_dump(mode="json", by_alias=True)
         tell(reply=answer, repeated=reply.is_repeated)
     wiring.beside.shutdown()
+
+
+def _kept(wiring: ApiWiring, key: ChatKey) -> list[str]:
+    """Returns the contents of the chat's artifacts, as whoever downloads them gets them."""
+    urls = [wiring.artifacts.url(artifact, lasts=RUN_LIMIT) for artifact, _ in wiring.artifacts.of_chat(key)]
+    return [httpx.get(url).raise_for_status().text for url in urls]
 
 
 def _tell_of(wiring: ApiWiring, execution: Execution) -> None:

@@ -19,6 +19,8 @@ TICK_S = 300
 LONG_AFTER_S = 2 * 3600
 
 KNOWN = {
+    "artifact_catalog.add",
+    "artifact_contents.write",
     "catalog.of_chat",
     "contents.read",
     "runs.finish",
@@ -33,6 +35,7 @@ KNOWN = {
     "sandboxes.kill",
     "sandboxes.page",
     "sandboxes.prepare",
+    "sandboxes.read_file",
     "sandboxes.run",
     "sandboxes.write_file",
     "store.activate",
