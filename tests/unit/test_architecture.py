@@ -143,6 +143,9 @@ made.{service}
 """
 
 
+AWS = {"boto3", "botocore", "s3transfer"}
+E2B = {"e2b", "e2b_code_interpreter", "httpx", "pyqwest", "connectrpc", "protobuf"}
+JWT = {"jwt", "cryptography"}
 HTTP_SERVER = {"fastapi", "starlette", "mangum"}
 READERS = {"duckdb", "_duckdb", "python_calamine", "charset_normalizer"}
 """What the process that reads files loads, and nobody else."""
@@ -151,12 +154,13 @@ READERS = {"duckdb", "_duckdb", "python_calamine", "charset_normalizer"}
 @pytest.mark.parametrize(
     ("statement", "without"),
     [
-        (of_function("file_ingest"), {*HTTP_SERVER, "boto3", "e2b", "httpx"}),
-        (of_function("cleanup"), {*HTTP_SERVER, "boto3", "e2b"}),
-        (of_function("api"), {"boto3", "e2b", *READERS}),
-        (wired("Ingest", "ingest"), {*HTTP_SERVER, *READERS, "e2b", "e2b_code_interpreter", "httpx"}),
-        (wired("Cleanup", "cleanup"), {*HTTP_SERVER, *READERS, "jwt"}),
-        (wired("Api", "files"), READERS),
+        (of_function("file_ingest"), {*HTTP_SERVER, *AWS, *E2B, *JWT}),
+        (of_function("cleanup"), {*HTTP_SERVER, *AWS, *E2B, *JWT}),
+        (of_function("api"), {*AWS, *E2B, *JWT, *READERS}),
+        (wired("Ingest", "ingest"), {*HTTP_SERVER, *READERS, *E2B, *JWT}),
+        (wired("Cleanup", "cleanup"), {*HTTP_SERVER, *READERS, *JWT}),
+        (wired("Api", "files"), {*READERS, *JWT}),
+        (wired("Api", "execute"), {*READERS, *JWT, "e2b_code_interpreter"}),
     ],
     ids=[
         "file_ingest, imported",
@@ -164,7 +168,8 @@ READERS = {"duckdb", "_duckdb", "python_calamine", "charset_normalizer"}
         "api, imported",
         "file_ingest, wired",
         "cleanup, wired",
-        "api, wired",
+        "api, wired for files",
+        "api, wired for runs",
     ],
 )
 def test_a_function_loads_nothing_that_it_does_without(statement: str, without: set[str]) -> None:
