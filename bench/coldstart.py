@@ -107,7 +107,7 @@ def main() -> int:
             pair = Sample(f"{logical_id}, as built", ours[1:]), Sample(f"{logical_id}, naive", theirs[1:])
             ratio = pair[0].median / pair[1].median
             samples += pair
-            promises[f"{logical_id}: cold start {ratio:.2f} ≤ {most} of the naive layer's"] = ratio <= most
+            promises[f"{logical_id}: cold start {ratio:.3f} ≤ {most} of the naive layer's"] = ratio <= most
         sizes = size_of(built.layer("DependenciesLayer")), size_of(folders[0])
     promises[f"dependencies: {sizes[0] / 1e6:.1f} MB ≤ {PROMISED_SIZE:.0%} of {sizes[1] / 1e6:.1f} MB"] = (
         sizes[0] <= PROMISED_SIZE * sizes[1]
