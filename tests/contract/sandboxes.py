@@ -90,11 +90,9 @@ def ran(provider: SandboxProvider, sandbox: SandboxRef, code: str, *, limit: tim
     return outcome_of(asked(provider, sandbox, order(code, limit=limit)))
 
 
-def printed(outcome: RunOutcome) -> str:
-    """Returns what a run wrote to stdout."""
-    return "".join(
-        output.text for output in outcome.outputs if isinstance(output, Stream) and output.name == "stdout"
-    )
+def printed(outcome: RunOutcome, name: str = "stdout") -> str:
+    """Returns what a run wrote to a stream: a busy kernel may tell one line in several pieces."""
+    return "".join(output.text for output in outcome.outputs if isinstance(output, Stream) and output.name == name)
 
 
 def local(server: Server) -> SandboxProvider:

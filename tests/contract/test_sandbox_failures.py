@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from sandkeeper.errors import CapacityExhausted, SandboxUnavailable
-from sandkeeper.model import RunEnd, SandboxRef, Stream
+from sandkeeper.model import RunEnd, SandboxRef
 from sandkeeper.ports import RunLost, SandboxGone, SandboxProvider
 from sandkeeper.runs import Started
 from tests.contract.sandboxes import (
@@ -112,7 +112,7 @@ class TestOnTheLocalServer(OnTheLocalServer):
     ) -> None:
         sandboxes.plan("unreachable", sandbox_id=live.sandbox_id, times=3)
 
-        assert ran(provider, live, "print('hello')").outputs == [Stream("stdout", "hello\n")]
+        assert printed(ran(provider, live, "print('hello')")) == "hello\n"
 
     # ── Sandboxes that are gone ─────────────────────────────────────────────────────────────────────
 

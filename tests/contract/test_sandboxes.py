@@ -8,7 +8,7 @@ import pytest
 
 from sandkeeper.adapters.memory import MemorySandboxProvider
 from sandkeeper.errors import FileNotFound
-from sandkeeper.model import SandboxRef, Stream
+from sandkeeper.model import SandboxRef
 from sandkeeper.ports import SandboxGone, SandboxProvider
 from tests.contract.sandboxes import (
     FIVE_MINUTES,
@@ -208,8 +208,8 @@ class TestOnTheLocalServer(OnTheLocalServer, SandboxProviderContract):
         provider.delete_file(live, PATH)
         gone = ran(provider, live, f"import os\nprint(os.path.exists({PATH!r}))")
 
-        assert size.outputs == [Stream("stdout", f"{len(b''.join(chunks))}\n")]
-        assert gone.outputs == [Stream("stdout", "False\n")]
+        assert printed(size) == f"{len(b''.join(chunks))}\n"
+        assert printed(gone) == "False\n"
 
     def test_a_file_of_the_same_path_takes_the_place_of_the_one_before(
         self, provider: SandboxProvider, live: SandboxRef
@@ -219,7 +219,7 @@ class TestOnTheLocalServer(OnTheLocalServer, SandboxProviderContract):
 
         outcome = ran(provider, live, "print(open('same.txt').read())")
 
-        assert outcome.outputs == [Stream("stdout", "new\n")]
+        assert printed(outcome) == "new\n"
 
     # ── Paused: what stays ──────────────────────────────────────────────────────────────────────────
 

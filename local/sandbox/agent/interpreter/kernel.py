@@ -165,9 +165,7 @@ class Kernel:
     async def _read(self, channel: "zmq.asyncio.Socket", welcomed: "asyncio.Future[None]") -> None:
         while True:
             frames = await channel.recv_multipart()
-            await asyncio.sleep(
-                0
-            )  # to receive what is there already gives nobody else a turn, not even its senders
+            await asyncio.sleep(0)  # receiving what is there already gives nobody else a turn, not even its senders
             try:
                 message = self._session.deserialize(self._session.feed_identities(frames)[1])
             except (ValueError, TypeError):  # user code can reach these sockets too, and write what it wants
