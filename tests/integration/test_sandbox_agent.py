@@ -115,7 +115,9 @@ class TestOutput:
         assert texts == "".join(f"{i}\n" for i in range(1000)) + "1" + "last\n"
 
     def test_output_of_child_processes_comes_too(self, agent: Agent) -> None:
-        events = agent.execute("import subprocess\nsubprocess.run(['echo', 'from a child'], check=True)")
+        """A thread of the kernel reads it, beside the code: what it reads after the code's end is of no run."""
+        child = "import subprocess, time\nsubprocess.run(['echo', 'from a child'], check=True)"
+        events = agent.execute(f"{child}\ntime.sleep(1)")
         assert only(events, "stdout")[0]["text"] == "from a child\n"
 
     def test_output_arrives_while_the_code_still_runs(self, agent: Agent) -> None:
