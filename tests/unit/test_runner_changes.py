@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandkeeper.runner import changes
-from sandkeeper.runner.changes import changed_since
+from sandkeeper.runner.changes import changed_since, states_of
 from sandkeeper.runner.runs import Run
 
 
@@ -38,9 +38,9 @@ def marked(home: Path) -> int:
     return written_at(home / ".mark")
 
 
-def paths(home: Path, mark: int, given: tuple[str, ...] = ()) -> set[str]:
+def paths(home: Path, mark: int, given: dict[str, tuple[int, int, int, int]] | None = None) -> set[str]:
     """Returns which files have changed since the mark."""
-    found, more, all_seen = changed_since(str(home), mark, given)
+    found, more, all_seen = changed_since(str(home), mark, given or {})
     assert (more, all_seen) == (0, True)
     return {file["path"] for file in found}
 
@@ -53,7 +53,7 @@ def test_created_and_changed_files_are_told_with_their_sizes(home: Path) -> None
     written_at(home / "old.csv", "changed")
     written_at(home / "a" / "b" / "new.png", "12")
 
-    found, more, all_seen = changed_since(str(home), mark)
+    found, more, all_seen = changed_since(str(home), mark, {})
     assert sorted((file["path"], file["size"]) for file in found) == [("a/b/new.png", 2), ("old.csv", 7)]
     assert (more, all_seen) == (0, True)
 
@@ -74,13 +74,13 @@ def test_a_file_that_is_renamed_appended_to_or_dated_back_has_changed(home: Path
 def test_what_was_put_there_right_before_is_not_the_runs_until_it_changes(home: Path) -> None:
     """The file system's clock goes in steps: a file may bear the very mark of the run's beginning."""
     mark = written_at(home / "data.csv")
+    given = states_of(str(home), ["data.csv", "gone.csv"])
 
-    assert paths(home, mark, ("data.csv",)) == set()
+    assert paths(home, mark, given) == set()
     assert paths(home, mark) == {"data.csv"}
 
-    later(home, mark)
-    written_at(home / "data.csv", "changed")
-    assert paths(home, mark, ("data.csv",)) == {"data.csv"}
+    written_at(home / "data.csv", "changed at once, within the same step perhaps")
+    assert paths(home, mark, given) == {"data.csv"}
 
 
 def test_hidden_files_caches_links_and_what_is_no_file_are_passed_over(home: Path) -> None:
@@ -102,7 +102,7 @@ def test_names_that_are_no_text_or_cannot_be_printed_are_only_counted(home: Path
         Path(os.fsdecode(os.path.join(os.fsencode(home), name))).write_text("x")  # noqa: PTH118 - bytes
     written_at(home / "žluťoučký 🐎.csv")
 
-    found, more, _ = changed_since(str(home), mark)
+    found, more, _ = changed_since(str(home), mark, {})
     assert [file["path"] for file in found] == ["žluťoučký 🐎.csv"]
     assert more == 3
 
@@ -114,7 +114,7 @@ def test_more_files_than_are_told_are_counted(home: Path, monkeypatch: pytest.Mo
         written_at(home / "deep" / f"{number}.txt")
     written_at(home / "near.txt")
 
-    found, more, all_seen = changed_since(str(home), mark)
+    found, more, all_seen = changed_since(str(home), mark, {})
 
     assert (len(found), more, all_seen) == (3, 3, True)
     assert found[0]["path"] == "near.txt"
@@ -125,11 +125,11 @@ def test_so_many_files_are_looked_at_and_no_more(home: Path, monkeypatch: pytest
     for number in range(20):
         written_at(home / "many" / f"{number}.txt")
 
-    assert changed_since(str(home), 0)[2] is False
+    assert changed_since(str(home), 0, {})[2] is False
 
 
 def test_a_home_that_is_gone_or_closed_tells_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert changed_since(str(home / "gone"), 0) == ([], 0, True)
+    assert changed_since(str(home / "gone"), 0, {}) == ([], 0, True)
     assert "not all files can be seen" in capsys.readouterr().err
 
 

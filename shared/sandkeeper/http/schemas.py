@@ -64,6 +64,7 @@ class FileRequest(Wire):
     )
     replace: bool = Field(
         default=False,
+        strict=True,
         description="Let the file take the place of the chat's file of this name, once it has been read. Else it"
         " gets a path of its own.",
     )

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
         path: str
         size: int
 
+    State = tuple[int, int, int, int]
+    """What tells a file from one that was written since: inode, size, mtime, ctime."""
+    States = dict[str, State]
+
 
 MAX_ENTRIES = 5_000
 """How many files and folders are looked at, those near the home first: about 20 ms of time."""
@@ -24,12 +28,24 @@ MAX_PATH_BYTES = 1_024
 _PASSED_OVER = {"__pycache__", "node_modules"}
 
 
-def changed_since(home: str, mark_ns: int, given: Collection[str] = ()) -> tuple[list[Changed], int, bool]:
+def states_of(home: str, paths: Collection[str]) -> States:
+    """Returns how these files (paths below `home`) are now."""
+    states: States = {}
+    for path in paths:
+        try:
+            states[path] = _state_of(os.stat(os.path.join(home, path), follow_symlinks=False))
+        except OSError:  # it is not there
+            continue
+    return states
+
+
+def changed_since(home: str, mark_ns: int, given: States) -> tuple[list[Changed], int, bool]:
     """Returns files below `home` that have changed since the mark, how many more have, and whether it saw them all.
 
     The mark is the `st_ctime_ns` of a file that was written then: the file system's clock goes in steps of some
-    milliseconds, and no program can set a file's ctime. Of files `given` (paths below `home`), which were put there
-    right before, those of the very mark are not meant. Hidden files and folders, links and caches are passed over.
+    milliseconds, and no program can set a file's ctime. Files `given`, which were put there right before, may bear
+    the very mark: they have changed if they are not as they were. Hidden files and folders, links and caches are
+    passed over.
     """
     found: list[Changed] = []
     more = seen = 0
@@ -47,7 +63,7 @@ def changed_since(home: str, mark_ns: int, given: Collection[str] = ()) -> tuple
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(path)
                         continue
-                    size = _size_if_changed(entry, mark_ns, is_given=path in given)
+                    size = _size_if_changed(entry, mark_ns, given.get(path))
                     if size is None:
                         continue
                     if len(found) < MAX_REPORTED and _can_be_told(path):
@@ -59,16 +75,19 @@ def changed_since(home: str, mark_ns: int, given: Collection[str] = ()) -> tuple
     return found, more, True
 
 
-def _size_if_changed(entry: os.DirEntry[str], mark_ns: int, *, is_given: bool) -> int | None:
+def _size_if_changed(entry: os.DirEntry[str], mark_ns: int, before: State | None) -> int | None:
     try:
         if not entry.is_file(follow_symlinks=False):
             return None
         state = entry.stat(follow_symlinks=False)
     except OSError:  # it has gone meanwhile
         return None
-    if state.st_ctime_ns < mark_ns or (is_given and state.st_ctime_ns == mark_ns):
-        return None
-    return state.st_size
+    is_changed = state.st_ctime_ns >= mark_ns if before is None else _state_of(state) != before
+    return state.st_size if is_changed else None
+
+
+def _state_of(state: os.stat_result) -> State:
+    return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _can_be_told(path: str) -> bool:

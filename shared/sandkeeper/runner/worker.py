@@ -9,7 +9,7 @@ from _queue import SimpleQueue
 from collections import deque
 
 from sandkeeper.runner.allowance import TOO_LONG, Allowance, cut_error
-from sandkeeper.runner.changes import changed_since
+from sandkeeper.runner.changes import changed_since, states_of
 from sandkeeper.runner.kernel import Kernel, oom_kills
 from sandkeeper.runner.runs import Run, Spool
 
@@ -133,6 +133,7 @@ class Attempt:
         self._kernel = kernel
         self._home = home
         self._begun_ns = run.written_ns()
+        self._given = states_of(home, run.order["given"])
         self._allowance = Allowance(run.order)
         self._stopping = threading.Lock()
         """Held while the kernel is interrupted, and while the run ends: an interrupt never meets the next run."""
@@ -164,7 +165,7 @@ class Attempt:
 
     def _changes(self) -> Event:
         """Returns what the end says of files, if there is anything to say."""
-        files, more, has_seen_all = changed_since(self._home, self._begun_ns, self._run.order["given"])
+        files, more, has_seen_all = changed_since(self._home, self._begun_ns, self._given)
         told: Event = {}
         if files:
             told["files"] = files
