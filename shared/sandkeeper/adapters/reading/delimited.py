@@ -1,6 +1,7 @@
 """Tables of delimited text, read by DuckDB: of any size, in bounded memory, with all processors."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, assert_never
 
 import duckdb
@@ -15,6 +16,8 @@ from sandkeeper.ports import Unreadable
 
 VALUES_AT_ONCE = 400
 """In one scan: DuckDB holds a few thousand rows at once, so that its memory grows with their width."""
+TEXTS = ("text", "empty", "json")
+"""Guesses that no cast can test."""
 MAX_LINE_BYTES = 2 * 1024 * 1024
 
 WRONG = (
@@ -23,6 +26,12 @@ WRONG = (
 )
 
 _WORDS = ", ".join(map(engine.quoted, NULL_WORDS))
+_GAPS = [
+    (engine.quoted(low), engine.quoted(high))
+    for low, high in pairwise(sorted(NULL_WORDS))
+    if low[:1] != high[:1] and high[:1].isalpha()
+]
+"""Between which of these words, in order, there is none: most text lies there, and is looked at no closer."""
 
 STRICT = "strict_mode=true, parallel=true"
 LENIENT = "strict_mode=false, null_padding=true, parallel=false"
@@ -55,15 +64,17 @@ def _check(dialect: Dialect, name: str) -> None:
 def _read(connection: duckdb.DuckDBPyConnection, text: Text, dialect: Dialect, mode: str) -> Table:
     source, width = _source(text, dialect, mode), len(dialect.headers)
     guesses = [_guess(dialect, column) for column in range(width)]
-    quick = [_quick(column, guess) for column, guess in enumerate(guesses)]
-    row_count, counts = _counted(connection, source, [test for tests in quick for test in tests])
-    filled, passed = counts[::2], counts[1::2]
+    quick = [test for column, guess in enumerate(guesses) for test in (f"c{column}", _quick(column, guess))]
+    row_count, counts = _counted(connection, _with_numbers(source, guesses), quick)
+    filled, told = counts[::2], counts[1::2]
+    for column, guess in enumerate(guesses):
+        filled[column] -= told[column] if guess in TEXTS else 0
     types: list[ColumnType] = ["text" if guess == "empty" else guess for guess in guesses]
     # What the first rows promised and a later one broke, and what they said nothing of, is looked at more closely.
     unclear = [
         column
         for column, guess in enumerate(guesses)
-        if passed[column] < filled[column] or (guess == "empty" and filled[column])
+        if (guess not in TEXTS and told[column] < filled[column]) or (guess == "empty" and filled[column])
     ]
     if unclear:
         _, counts = _counted(connection, source, [test for column in unclear for test in _close(column)])
@@ -125,20 +136,26 @@ def _value(column: int) -> str:
     return f"CASE WHEN c{column} NOT IN ({_WORDS}) THEN c{column} END"
 
 
-def _quick(column: int, guess: ColumnType) -> tuple[str, str]:
-    """Returns what counts the column's values, and those that are as guessed: for text, all.
+def _with_numbers(source: str, guesses: Sequence[ColumnType]) -> str:
+    """Returns the table with n0, n1 … beside it: the numbers that columns seem to hold, each cast once."""
+    numeric = [column for column, guess in enumerate(guesses) if guess in ("integer", "number")]
+    casts = [f"TRY_CAST(c{column} AS DOUBLE) AS n{column}" for column in numeric]
+    return f"(SELECT {', '.join(['*', *casts])} FROM {source})"
+
+
+def _quick(column: int, guess: ColumnType) -> str:
+    """Returns what counts the values that are as guessed; in text, the words for a missing one.
 
     A scan hardly notices it: a cast takes a fraction of a pattern's time, and lets through no other value that goes
     with those of the first rows. A word for a missing value passes no test: whatever fails is looked at closely.
     """
-    c = f"c{column}"
+    c, number = f"c{column}", f"n{column}"
     no_zero_leads = f"{c} NOT BETWEEN '00' AND '0~'"
     match guess:
         case "integer":
-            number = f"TRY_CAST({c} AS DOUBLE)"
-            test = f"{number} = trunc({number}) AND abs({number}) < 1e18 AND {no_zero_leads}"
+            test = f"{number} = round({number}) AND abs({number}) < 1e18 AND {no_zero_leads}"
         case "number":
-            test = f"TRY_CAST({c} AS DOUBLE) IS NOT NULL AND {c} < ':' AND {no_zero_leads}"
+            test = f"{number} IS NOT NULL AND {c} < ':' AND {no_zero_leads}"
         case "date":
             test = f"TRY_CAST({c} AS DATE) IS NOT NULL AND strlen({c}) = 10 AND NOT contains({c}, '/')"
         case "datetime":
@@ -146,10 +163,11 @@ def _quick(column: int, guess: ColumnType) -> tuple[str, str]:
         case "boolean" | "time":
             test = _matches(c, PATTERNS[guess])
         case "text" | "empty" | "json":
-            return _value(column), c
+            near = [f"NOT ({c} > {low} AND {c} < {high})" for low, high in _GAPS]
+            test = " AND ".join([*near, f"{c} IN ({_WORDS})"])
         case _ as unreachable:
             assert_never(unreachable)
-    return c, f"CASE WHEN {test} THEN 1 END"
+    return f"CASE WHEN {test} THEN 1 END"
 
 
 def _close(column: int) -> list[str]:
