@@ -1,5 +1,6 @@
 """`ResultStore` on memory and on two S3 emulators."""
 
+from abc import ABC, abstractmethod
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
@@ -16,7 +17,7 @@ OWNERS = ["auth0|x", "a#b", ".", "..", "../alice", "a+b c%2F", "žluťoučký �
 LARGE = bytes(range(256)) * 20_000
 
 
-class ResultStoreContract:
+class ResultStoreContract(ABC):
     """The cases; a subclass gives `results`, and `content` for what comes of downloading a link."""
 
     @pytest.mark.parametrize("content", [b"", b"<b>x</b>", LARGE], ids=["nothing", "a little", "five megabytes"])
@@ -44,13 +45,13 @@ class ResultStoreContract:
         assert self.count() == 2
         assert self.content(ours) == self.content(theirs) == b"content"
 
+    @abstractmethod
     def content(self, link: Link) -> bytes:
         """Returns what the link leads to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count(self) -> int:
         """Returns how many contents are kept."""
-        raise NotImplementedError
 
 
 class TestInMemory(ResultStoreContract):

@@ -17,6 +17,9 @@ from local.sandbox.limits import Limits
 from tests.sandbox_server import Server, eventually, serve
 
 REFUSED = "refused"
+HOSTS_FILE = "/etc/shadow"
+"""One that every host has, and no sandbox."""
+FIRST_PROCESS_ROOT = "/proc/1/root"
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ def fills(path: str) -> Attempt:
 # fmt: off
 ATTEMPTS: dict[str, Attempt] = {
     # the host's files
-    "read the host's passwords": reads("/etc/shadow"),
-    "read by the first process' root": reads("/proc/1/root/etc/shadow"),
+    "read the host's passwords": reads(HOSTS_FILE),
+    "read by the first process' root": reads(f"{FIRST_PROCESS_ROOT}{HOSTS_FILE}"),
     "read the kernel's memory": reads("/proc/kcore"),
     "read the kernel's log": reads("/dev/kmsg"),
     "read a disk": reads("/dev/vda"),
@@ -88,9 +91,9 @@ ATTEMPTS: dict[str, Attempt] = {
     "write into the runtime": writes("/usr/local/lib/x"),
     "write into the packages": writes("/opt/site/sitecustomize.py"),
     "write into the agent": writes("/opt/sandkeeper/agent/__init__.py"),
-    "leave by a link": follows("/root/.bashrc"),
-    "leave by going up": reads("/home/user/../../root/.bashrc"),
-    "leave by the working directory": reads("/proc/self/cwd/../../root/.bashrc"),
+    "leave by a link": follows(HOSTS_FILE),
+    "leave by going up": reads(f"/home/user/../..{HOSTS_FILE}"),
+    "leave by the working directory": reads(f"/proc/self/cwd/../..{HOSTS_FILE}"),
     # the kernel
     "mount something": calls("mount", "b'none'", "b'/home/user'", "b'tmpfs'", "0", "None"),
     "unmount what hides the host": calls("umount2", "b'/proc'", "2"),

@@ -68,7 +68,7 @@ def _value(expression: Any, values: Mapping[str, str]) -> Any:
             return any(_value(each, values) for each in inner)
         case str():
             return expression
-    raise NotImplementedError(f"no rule of ours has used this so far: {expression!r}")
+    raise LookupError(f"no rule of ours has used this so far: {expression!r}")
 
 
 def test_a_key_to_e2b_is_all_that_has_to_be_given() -> None:
