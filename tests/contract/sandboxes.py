@@ -1,7 +1,8 @@
 """What the suites of `SandboxProvider` share: what to ask for, how code is run, and the providers they run on."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import TypeVar
 from uuid import uuid4
 
 import pytest
@@ -11,7 +12,7 @@ from sandkeeper.adapters.memory import MemorySandboxProvider
 from sandkeeper.adapters.memory.sandboxes import echo
 from sandkeeper.model import RunOutcome, SandboxRef, Stream
 from sandkeeper.ports import SandboxProvider, SandboxSpec
-from sandkeeper.runs import MAX_DISPLAY_BYTES, MAX_OUTPUT_BYTES, Execution, RunEvent, RunOrder
+from sandkeeper.runs import MAX_DISPLAY_BYTES, MAX_OUTPUT_BYTES, Execution, RunEvent, RunOrder, Started
 from tests.factories import context
 from tests.sandbox_server import Server
 from tests.world import CHAT
@@ -22,6 +23,8 @@ NO_TIME = timedelta(0)
 GOES_ON = "print('half')\nimport time\nfor _ in range(1200): time.sleep(0.05)"
 """Code that does not end until somebody ends it. Memory has it go on for ever, and print nothing."""
 MARK = {"app": "sandkeeper", "stack": "contract"}
+
+T = TypeVar("T")
 
 Pause = Callable[[SandboxRef], None]
 """Pauses a sandbox as its deadline would."""
@@ -93,6 +96,17 @@ def ran(provider: SandboxProvider, sandbox: SandboxRef, code: str, *, limit: tim
 def printed(outcome: RunOutcome, name: str = "stdout") -> str:
     """Returns what a run wrote to a stream: a busy kernel may tell one line in several pieces."""
     return "".join(output.text for output in outcome.outputs if isinstance(output, Stream) and output.name == name)
+
+
+def only(values: Sequence[T]) -> T:
+    """Returns the one value that there is."""
+    (value,) = values
+    return value
+
+
+def started(events: list[RunEvent]) -> Started:
+    """Returns what is told of a run when its code begins."""
+    return only([event.what for event in events if isinstance(event.what, Started)])
 
 
 def local(server: Server) -> SandboxProvider:
