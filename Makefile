@@ -85,8 +85,8 @@ drift: .venv/.dev
 
 check: lint template drift test ## Everything that CI runs
 
-bench: $(TOOLS) ## Measure what the README quotes
-	@.venv/bin/python -m bench
+bench: $(TOOLS) ## Measure what the README quotes, and write docs/benchmarks.md
+	@.venv/bin/python -m bench --write docs/benchmarks.md
 
 soak: $(TOOLS) ## Let 50 chats live with random faults for 30 minutes (MINUTES, CHATS)
 	@.venv/bin/python -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(CHATS),--chats $(CHATS))

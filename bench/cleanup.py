@@ -1,10 +1,9 @@
-"""`python -m bench.cleanup`: what one tick of cleanup costs, with ever more live sessions and as many expired ones.
+"""`python -m bench cleanup`: what one tick of cleanup costs, with ever more live sessions and as many expired ones.
 
-Counted on moto, in this process: requests, and items that they read. A tick's cost must not grow with what is live,
-so the command fails when it does. The sweep through all sandboxes has a bound instead: see the last lines.
+Counted on moto, in this process: requests, and items that they read. A tick's cost must not grow with what is live.
+The sweep through all sandboxes has a bound instead: see the last lines.
 """
 
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,8 @@ from unittest.mock import patch
 
 import boto3
 from moto import mock_aws
-from rich.console import Console
-from rich.table import Table
 
+from bench.chapters import Chapter, Table
 from local.template import Template
 from sandkeeper.adapters import dynamodb
 from sandkeeper.adapters.dynamodb.items import claim_item, session_item
@@ -93,21 +91,32 @@ class Cost:
     report: CleanupReport
 
 
-def main() -> int:
-    """Prints the table. Returns 1 when the cost grows with the live rows."""
+def chapter() -> Chapter:
+    """Counts; fails when a tick leaves something undone."""
     rows = [tick(live, sandboxes=EXPIRED + LIVE[0]) for live in LIVE]
     bounded = [tick(LIVE[1], sandboxes=sandboxes) for sandboxes in SANDBOXES]
-    table = Table("live rows", "expired rows", "sandboxes", "requests", "items read", "sessions ended")
-    for cost in [*rows, *bounded]:
-        figures = (cost.live, EXPIRED, cost.sandboxes, cost.requests, cost.items_read, cost.report.ended)
-        table.add_row(*(f"{figure:,}" for figure in figures))
-    Console().print(table)
-    flat = len({(cost.requests, cost.items_read) for cost in rows}) == 1
-    capped = len({cost.requests for cost in bounded}) == 1
-    if not (flat and capped and all(cost.report.ended == EXPIRED for cost in [*rows, *bounded])):
-        print("the cost of a tick is not flat, or a tick left something undone", file=sys.stderr)
-        return 1
-    return 0
+    if any(cost.report.ended != EXPIRED for cost in [*rows, *bounded]):
+        raise RuntimeError("a tick left something undone")
+    columns = ("live sessions", "expired sessions", "sandboxes", "requests", "items read", "sessions ended")
+    figures = [
+        (cost.live, EXPIRED, cost.sandboxes, cost.requests, cost.items_read, cost.report.ended)
+        for cost in [*rows, *bounded]
+    ]
+    return Chapter(
+        "A tick of cleanup",
+        f"""
+Requests to DynamoDB and items that they read, counted on moto in one process: {EXPIRED} sessions have expired, ever more live.
+The sweep through the provider's sandboxes looks at a bounded number per tick; the last two rows have more than that.
+""",
+        [Table(columns, [[f"{figure:,}" for figure in row] for row in figures])],
+        {
+            f"the cost of a tick is the same with {LIVE[0]:,} and with {LIVE[-1]:,} live sessions": (
+                len({(cost.requests, cost.items_read) for cost in rows}) == 1
+            ),
+            f"and with {SANDBOXES[0]:,} and {SANDBOXES[-1]:,} sandboxes": len({cost.requests for cost in bounded})
+            == 1,
+        },
+    )
 
 
 def tick(live: int, *, sandboxes: int) -> Cost:
@@ -169,7 +178,3 @@ def _write(client: Any, sessions: Sequence[Session], *, pointed: int) -> None:
     for begin in range(0, len(items), BATCH):
         requests = [{"PutRequest": {"Item": item}} for item in items[begin : begin + BATCH]]
         client.batch_write_item(RequestItems={TABLE: requests})
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`python -m bench.coldstart`: from a function's start to its first reply, as built and with a naive layer.
+"""`python -m bench coldstart`: from a function's start to its first reply, as built and with a naive layer.
 
 In turn, under Lambda's own emulator and runtime client, on the Python that the template names, against the local
 stack. The chat that runs code has its sandbox from the first round on. Neither may write bytecode, as /opt is
@@ -9,8 +9,6 @@ bytecode that pip adds for the Python that runs it, which is of no use to anothe
 """
 
 import json
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from bench.samples import Sample, report
+from bench.chapters import Chapter, compared
+from bench.samples import Sample
 from layers.build import copy, install
 from local.project import ROOT
 from local.sam import MACHINE
@@ -82,9 +79,8 @@ def size_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def main() -> int:
-    """Measures, prints, and says whether the promises hold."""
-    console = Console()
+def chapter() -> Chapter:
+    """Measures, as built and naively in turn."""
     with (
         tempfile.TemporaryDirectory(prefix="sk-cold-") as scratch,
         Stack(Settings().on_free_ports(), Path(scratch) / "logs") as stack,
@@ -95,7 +91,7 @@ def main() -> int:
         version = built.python.name.removeprefix("python")
         folders = naive_layers(Path(scratch), version)
         naive = Naive(built.template, built.python, built.client, folders)
-        samples: list[Sample] = []
+        pairs: list[tuple[Sample, Sample]] = []
         promises: dict[str, bool] = {}
         for logical_id, most in PROMISED.items():
             environment = settings_for(built, logical_id, stack)
@@ -104,20 +100,21 @@ def main() -> int:
             for _ in range(ROUNDS + 1):
                 ours.append(cold(built, logical_id, environment))
                 theirs.append(cold(naive, logical_id, environment))
-            pair = Sample(f"{logical_id}, as built", ours[1:]), Sample(f"{logical_id}, naive", theirs[1:])
+            pair = Sample(f"{logical_id}, as built", ours[1:]), Sample(f"{logical_id}, naive layers", theirs[1:])
             ratio = pair[0].median / pair[1].median
-            samples += pair
-            promises[f"{logical_id}: cold start {ratio:.3f} ≤ {most} of the naive layer's"] = ratio <= most
+            pairs.append(pair)
+            promises[f"{logical_id}: cold start {ratio:.3f} ≤ {most} of the naive layers'"] = ratio <= most
         sizes = size_of(built.layer("DependenciesLayer")), size_of(folders[0])
     promises[f"dependencies: {sizes[0] / 1e6:.1f} MB ≤ {PROMISED_SIZE:.0%} of {sizes[1] / 1e6:.1f} MB"] = (
         sizes[0] <= PROMISED_SIZE * sizes[1]
     )
-    console.print(f"{os.cpu_count()} cores, functions on Python {version}")
-    report(console, samples)
-    for promise, holds in promises.items():
-        console.print(f"[green]holds[/]  {promise}" if holds else f"[red]BROKEN[/] {promise}")
-    return 0 if all(promises.values()) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return Chapter(
+        "Cold starts",
+        f"""
+From the start of a function's process to its first reply, under Lambda's own emulator and runtime client on Python {version},
+without a snapshot; against the same code with what `pip install --target` leaves. Neither may write bytecode, as /opt is
+read-only. The API runs `1+1` in a chat that has its sandbox; cleanup does a tick with nothing to do.
+""",
+        [compared(pairs)],
+        promises,
+    )

