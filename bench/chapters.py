@@ -75,7 +75,7 @@ def page(chapters: Sequence[Chapter], at: datetime) -> str:
         f"Written by `make bench` on {at:%Y-%m-%d}; {machine()}.",
         "",
         "What is compared was taken in turn (A B A B …), in one run. Times belong to the machine that made them;",
-        "quote the ratios. The client, the service, the sandboxes and the local AWS all had these processors to share.",
+        "quote the ratios. The client, the service, the sandboxes and the local AWS shared these processors.",
     ]
     for chapter in chapters:
         lines += ["", f"## {chapter.title}", "", chapter.method.strip()]

