@@ -193,7 +193,9 @@ def compile_bytecode(target: Path, python: str, *, keep_sources: bool) -> str:
     hashed = ["--invalidation-mode", "unchecked-hash"]
     as_deployed = ["-s", str(target), "-p", "/opt/python"]
     place = [] if keep_sources else ["-b"]
-    command = [interpreter, "-I", "-m", "compileall", "-q", "-j", "0", *place, *hashed, *as_deployed, str(target)]
+    # Columns are of use only where a traceback shows the source.
+    lines_only = [] if keep_sources else ["-X", "no_debug_ranges"]
+    command = [interpreter, "-I", *lines_only, "-m", "compileall", "-q", "-j", "0", *place, *hashed, *as_deployed, str(target)]
     subprocess.run(command, check=True)
     if not keep_sources:
         for source in target.rglob("*.py"):

@@ -159,8 +159,9 @@ class E2BSandboxProvider:
     def page(self, metadata: Mapping[str, str], *, limit: int, token: str | None = None) -> SandboxPage:
         """See `SandboxProvider.page`."""
         with _our_errors():
-            pages = e2b.Sandbox.list(
-                e2b.SandboxQuery(metadata=dict(metadata)),
+            # As `Sandbox.list` does, but without importing all that a sandbox can do: cleanup mostly lists.
+            pages = e2b.SandboxPaginator(
+                query=e2b.SandboxQuery(metadata=dict(metadata)),
                 limit=limit,
                 next_token=token,
                 order="asc",
