@@ -195,7 +195,20 @@ def compile_bytecode(target: Path, python: str, *, keep_sources: bool) -> str:
     place = [] if keep_sources else ["-b"]
     # Columns are of use only where a traceback shows the source.
     lines_only = [] if keep_sources else ["-X", "no_debug_ranges"]
-    command = [interpreter, "-I", *lines_only, "-m", "compileall", "-q", "-j", "0", *place, *hashed, *as_deployed, str(target)]
+    command = [
+        interpreter,
+        "-I",
+        *lines_only,
+        "-m",
+        "compileall",
+        "-q",
+        "-j",
+        "0",
+        *place,
+        *hashed,
+        *as_deployed,
+        str(target),
+    ]
     subprocess.run(command, check=True)
     if not keep_sources:
         for source in target.rglob("*.py"):
