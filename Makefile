@@ -1,7 +1,7 @@
 # Sandkeeper: `make` lists what can be done. Everything is installed into this folder and nowhere else.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-export PYTHONPATH := shared:.
+export PYTHONPATH := shared:clients/python:.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)

@@ -10,6 +10,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from sandkeeper_client import Column
+
 WIDTH = 96
 BAR_CELLS = 40
 INDENT = 5
@@ -97,12 +99,10 @@ def output(text: str) -> RenderableType:
     return _beside(Text("→ ", "cyan"), Text(text.rstrip("\n")))
 
 
-def columns(described: Sequence[Mapping[str, Any]]) -> RenderableType:
+def columns(described: Sequence[Column]) -> RenderableType:
     """The columns of a table, each with its type; and how many values it lacks."""
     named = [
-        Text.assemble(
-            each["name"], (f" {each['type']}", "cyan"), (f", {each['nulls']} empty" if each["nulls"] else "", "dim")
-        )
+        Text.assemble(each.name, (f" {each.type}", "cyan"), (f", {each.nulls} empty" if each.nulls else "", "dim"))
         for each in described
     ]
     return Text(" · ").join(named)

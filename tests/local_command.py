@@ -28,7 +28,8 @@ class LocalCommand:
     def started(self, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
         """`python -m local` with these arguments, on free ports unless told otherwise; ended with the block."""
         ports = {"API_PORT": "0", "SANDBOX_PORT": "0", "AWS_PORT": "0"}
-        paths = {"PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}", "TMPDIR": str(self.temporary)}
+        ours = os.pathsep.join(map(str, (ROOT / "shared", ROOT / "clients" / "python", ROOT)))
+        paths = {"PYTHONPATH": ours, "TMPDIR": str(self.temporary)}
         with subprocess.Popen(
             [sys.executable, "-m", "local", *arguments, "--run-dir", str(self.run_dir)],
             cwd=ROOT,

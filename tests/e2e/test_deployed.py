@@ -24,6 +24,7 @@ from local.deployed import STACK_NAME
 from local.project import ROOT
 from sandkeeper.adapters.dynamodb import items
 from sandkeeper.model import ChatKey
+from sandkeeper_client import Sandkeeper
 from tests.e2e.conftest import EXECUTE, Chat, a_chat
 from tests.local_command import local_command, until
 from tests.sandbox_server import Server
@@ -97,8 +98,8 @@ def chat(deployed: Deployed) -> Iterator[Chat]:
 
 def test_the_main_job_passes_gateway_functions_and_s3(deployed: Deployed, tmp_path: Path) -> None:
     """All of the demo's steps but for the two runs that take their time; the next test has a shorter one."""
-    with httpx.Client(base_url=deployed.api_url, timeout=60) as http:
-        job = demo.Chat(http, deployed.api_key, output=tmp_path)
+    with Sandkeeper(deployed.api_url, deployed.api_key) as service:
+        job = demo.Chat(service, output=tmp_path)
         for _, step in job.steps():
             if step not in (job.train, job.cancel):
                 step()

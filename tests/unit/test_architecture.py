@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 SHARED = ROOT / "shared"
 PACKAGE = SHARED / "sandkeeper"
 FUNCTIONS = ROOT / "functions"
+CLIENT = ROOT / "clients" / "python" / "sandkeeper_client"
 
 INNER = [
     PACKAGE / "model.py",
@@ -100,6 +101,13 @@ def test_the_environment_is_read_by_the_wiring_alone(module: Path) -> None:
 def test_no_module_knows_whether_it_runs_locally(module: Path) -> None:
     assert reaches(module, "local") == []
     assert "shared.sandkeeper" not in module.read_text()
+
+
+@pytest.mark.parametrize("module", sorted(CLIENT.glob("*.py")), ids=name_of)
+def test_the_client_needs_nothing_of_ours_and_little_else(module: Path) -> None:
+    """It is installed where nothing else of this project is."""
+    needed = {name.partition(".")[0] for name in imports(module)} - sys.stdlib_module_names
+    assert needed <= {"sandkeeper_client", "anyio", "httpx", "httpx_sse"}
 
 
 def test_a_function_is_one_file_of_a_few_lines() -> None:

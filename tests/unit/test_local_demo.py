@@ -12,11 +12,16 @@ import pytest
 from rich.console import Console
 
 from local import demo, story
+from local.project import SAMPLE
+from local.project import WORKBOOK as WORKBOOK_FILE
 from local.show import Show
+from sandkeeper_client import Retries, Sandkeeper
 
 CHART = {"elements": [{"label": name, "value": count} for name, count in demo.HEADCOUNT.items()]}
 COUNTS = "".join(f"{name:18}{count}\n" for name, count in demo.HEADCOUNT.items())
 KEPT = "lap >= 3, trained"
+NOW = "2030-01-01T00:00:00Z"
+TIMINGS = {"claimMs": 1, "connectMs": 0, "filesMs": 0, "runMs": 7, "releaseMs": 1}
 PICTURE = base64.b64encode(demo.PNG).decode()
 
 
@@ -29,12 +34,30 @@ def answer(status: str, *results: dict[str, Any]) -> dict[str, Any]:
         "success": True,
         "results": list(results),
         "error": None,
+        "executionTime": 9,
         "sandboxId": "sbx",
         "uploadedFiles": ["/home/user/employee_data.csv"],
-        "session": {"status": status, "stateReset": False},
+        "expiresIn": 1_800_000,
+        "executionId": "run",
+        "errorDetail": None,
+        "session": {"status": status, "generation": 1, "stateReset": False, "reason": None},
         "artifacts": [],
-        "timings": {"runMs": 7},
+        "moreFiles": 0,
+        "timings": TIMINGS,
     }
+
+
+def failed(kind: str) -> dict[str, Any]:
+    """What an answer has of a program that did not succeed."""
+    detail = {
+        "kind": kind,
+        "name": "KeyError",
+        "value": "'Bonus'",
+        "traceback": None,
+        "retryable": False,
+        "hint": "",
+    }
+    return {"success": False, "error": "KeyError: 'Bonus'", "errorDetail": detail}
 
 
 WORKBOOK = demo.ZIP + b"a workbook"
@@ -55,8 +78,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         {"type": "image", "mimeType": "image/png", "content": PICTURE},
         {"type": "chart", "mimeType": "application/json", "content": CHART},
     ),
-    story.RAISE: answer("reused")
-    | {"success": False, "error": "KeyError: 'Bonus'", "errorDetail": {"kind": "user_code"}},
+    story.RAISE: answer("reused") | failed("user_code"),
     KEPT: answer("reused", text("(True, 100)")),
     story.JOIN: answer(
         "reused",
@@ -67,13 +89,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 TRAINED = [f"{percent} % trained\n" for percent in range(10, 101, 10)]
 LAPS = ["lap 1\n", "lap 2\n", "lap 3\n"]
-CANCELLED = {"kind": "cancelled"}
 RUNS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "train": (TRAINED, answer("reused", text("".join(TRAINED)))),
-    "laps": (
-        LAPS,
-        answer("reused", text("".join(LAPS))) | {"success": False, "errorDetail": {"kind": "cancelled"}},
-    ),
+    "laps": (LAPS, answer("reused", text("".join(LAPS))) | failed("cancelled")),
 }
 """Runs that go on: what each prints line by line, and its result."""
 
@@ -83,43 +101,64 @@ def sheet(name: str | None, rows: int, types: dict[str, str]) -> dict[str, Any]:
     return {"name": name, "rowCount": rows, "columns": columns}
 
 
-FILES: dict[str, dict[str, Any]] = {
-    "employee_data.csv": {
+def file(name: str, size_bytes: int, *tables: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "fileId": name,
+        "name": name,
+        "path": f"/home/user/{name}",
+        "size": size_bytes,
+        "contentType": "text/csv",
+        "status": "ready",
+        "reason": None,
+        "kind": "csv",
+        "tables": list(tables),
+        "details": {},
         "headers": demo.COLUMNS,
-        "rowCount": 15,
-        "tables": [sheet(None, 15, dict.fromkeys(demo.COLUMNS, "text"))],
-    },
-    "departments.xlsx": {
-        "tables": [
-            sheet(name, rows, types) for (name, types), rows in zip(demo.SHEETS.items(), (5, 12), strict=True)
-        ]
-    },
+        "rowCount": tables[0]["rowCount"],
+        "createdAt": NOW,
+    }
+
+
+FILES: dict[str, dict[str, Any]] = {
+    "employee_data.csv": file(
+        "employee_data.csv", SAMPLE.stat().st_size, sheet(None, 15, dict.fromkeys(demo.COLUMNS, "text"))
+    ),
+    "departments.xlsx": file(
+        "departments.xlsx",
+        WORKBOOK_FILE.stat().st_size,
+        *[sheet(name, rows, types) for (name, types), rows in zip(demo.SHEETS.items(), (5, 12), strict=True)],
+    ),
 }
 CODE = [story.LOOK_AROUND, story.ANALYSE, story.ASK_AGAIN, story.DRAW, story.JOIN, story.RAISE]
 NOTEBOOK = {"cells": [{"cell_type": "code", "source": code, "outputs": ["any"]} for code in CODE]}
 
 
-def accepted(code: str, **changed: Any) -> httpx.Response:
+def accepted(code: str) -> httpx.Response:
     """The answer to code that is not waited for."""
     name = "train" if code == story.TRAIN else "laps"
-    urls = {
-        "statusUrl": f"/api/chats/demo/executions/{name}",
-        "eventsUrl": f"/api/chats/demo/executions/{name}/events",
-    }
-    return httpx.Response(changed.get("accepted", 202), json={"state": "running", **urls})
+    return httpx.Response(202, json={"executionId": name, "state": "running"})
 
 
 def told(lines: list[str], after: int, *, at_once: int) -> httpx.Response:
     """The events behind the number `after`, so many of them: an end comes behind the last line."""
-    events = [("output", {"results": [text(line)]}) for line in lines] + [("end", {"success": True})]
+    over = {"at": NOW, "success": True, "error": None, "errorDetail": None, "artifacts": []}
+    events = [("output", {"at": NOW, "results": [text(line)]}) for line in lines] + [("end", over)]
     coming = [*enumerate(events, 1)][after : after + at_once]
     said = [f"id: {number}\nevent: {event}\ndata: {json.dumps(data)}\n\n" for number, (event, data) in coming]
     return httpx.Response(200, headers={"content-type": "text/event-stream"}, text="".join(said))
 
 
-def ended(name: str, **changed: Any) -> dict[str, Any]:
-    """The run once it is over."""
-    return {"state": "ended", "result": RUNS[name][1] | changed.get(name, {})}
+def progress(name: str, *, is_over: bool, **changed: Any) -> dict[str, Any]:
+    """The run while it goes on, or once it is over."""
+    times = {"createdAt": NOW, "startedAt": NOW, "endedAt": NOW if is_over else None, "limitMs": 60_000}
+    result = RUNS[name][1] | changed.get(name, {}) if is_over else None
+    return {
+        "executionId": name,
+        "chatId": "demo",
+        "state": "ended" if is_over else "running",
+        **times,
+        "result": result,
+    }
 
 
 def of_code(request: httpx.Request, **changed: Any) -> httpx.Response:
@@ -127,7 +166,7 @@ def of_code(request: httpx.Request, **changed: Any) -> httpx.Response:
     body = json.loads(request.content)
     code = body["code"]
     if body.get("mode") == "async":
-        return accepted(code, **changed)
+        return accepted(code)
     return httpx.Response(200, json=ANSWERS[code] | changed.get(code, {}))
 
 
@@ -135,7 +174,8 @@ def of_a_run(request: httpx.Request, **changed: Any) -> httpx.Response:
     """What is answered to whoever asks for a run, follows it, or cancels it."""
     name, _, what = request.url.path.partition("/executions/")[2].partition("/")
     if what != "events":
-        return httpx.Response(200, json=ended(name, **changed))
+        is_over = changed.get("is_over_at_once", request.url.params.get("waitMs") != "0")
+        return httpx.Response(200, json=progress(name, is_over=is_over, **changed))
     lines = changed.get("lines", RUNS[name][0])
     return told(lines, int(request.headers.get("last-event-id", 0)), at_once=4)
 
@@ -146,9 +186,9 @@ def of_what_is_kept(path: str, **changed: Any) -> httpx.Response:
         case ["bucket", "report"]:
             return httpx.Response(200, content=changed.get("content", WORKBOOK))
         case [*_, "files", name]:
-            return httpx.Response(200, json={"status": "ready"} | FILES[name] | changed.get(name, {}))
+            return httpx.Response(200, json=FILES[name] | changed.get(name, {}))
         case [*_, "artifacts"]:
-            return httpx.Response(200, json={"artifacts": changed.get("artifacts", [REPORT])})
+            return httpx.Response(200, json={"artifacts": changed.get("artifacts", [REPORT]), "next": None})
         case [*_, "artifacts", "run-0"]:
             return httpx.Response(302, headers={"location": "http://s3/bucket/report"})
         case _:
@@ -186,10 +226,10 @@ def service(**changed: Any) -> Callable[[httpx.Request], httpx.Response]:
 def shown(folder: Path, reply: Callable[[httpx.Request], httpx.Response]) -> tuple[bool, str]:
     """Whether a demo against this service passes, and what it prints."""
     paper = StringIO()
-    with httpx.Client(base_url="http://api", transport=httpx.MockTransport(reply)) as http:
+    http = httpx.Client(transport=httpx.MockTransport(reply))
+    with Sandkeeper("http://api", "sk_test", retries=Retries(attempts=1), http=http) as service:
         show = Show(Console(file=paper, width=90))
-        chat = demo.Chat(http, "sk_test", show.live, output=folder, chat_id="demo")
-        passed = demo.walk(chat, show)
+        passed = demo.walk(demo.Chat(service, show.live, output=folder, chat_id="demo"), show)
     return passed, paper.getvalue()
 
 
@@ -206,23 +246,25 @@ def test_fifteen_right_answers_pass_and_output_is_shown_as_it_comes(tmp_path: Pa
 @pytest.mark.parametrize(
     ("step", "changed", "expected", "came"),
     [
-        (1, {"upload_status": 403}, "True", "False"),
+        (1, {"upload_status": 403}, "a success", "403"),
+        (1, {"employee_data.csv": {"status": "failed", "reason": "it is no table"}}, "a success", "it is no table"),
+        (1, {"employee_data.csv": {"size": 1}}, str(SAMPLE.stat().st_size), "1"),
         (2, {"employee_data.csv": {"rowCount": 14}}, "15", "14"),
-        (2, {"employee_data.csv": {"status": "failed"}}, "ready", "failed"),
-        (3, {story.LOOK_AROUND: {"session": {"status": "reused"}}}, "new", "reused"),
+        (3, {story.LOOK_AROUND: {"session": answer("reused")["session"]}}, "new", "reused"),
         (4, {story.ANALYSE: {"error": "NameError: no", "success": False}}, "None", "NameError: no"),
         (4, {story.ANALYSE: {"results": [text("shape (15, 7)\n")]}}, "83666.67", "shape (15, 7)"),
         (6, {story.ASK_AGAIN: {"sandboxId": "other"}}, "sbx", "other"),
         (7, {story.DRAW: {"results": []}}, "['image/png']", "[]"),
         (8, {"departments.xlsx": {"tables": []}}, "Targets", "{}"),
         (9, {story.JOIN: {"artifacts": [REPORT | {"status": "pending"}]}}, "stored", "pending"),
-        (9, {story.JOIN: {"artifacts": []}}, "documented fields", "ValueError"),
+        (9, {story.JOIN: {"artifacts": []}}, "documented values", "ValueError"),
         (10, {story.RAISE: {"success": True}}, "False", "True"),
-        (10, {story.RAISE: {"errorDetail": None}}, "documented fields", "TypeError"),
-        (11, {"accepted": 200}, "202", "200"),
+        (10, {story.RAISE: {"errorDetail": None}}, "user_code", "None"),
+        (10, {story.RAISE: {"timings": {}}}, "documented fields", "claimMs"),
+        (11, {"is_over_at_once": True}, "running", "ended"),
         (11, {"lines": TRAINED[1:]}, "10 % trained", "20 % trained"),
         (11, {"train": {"results": [text("10 % trained")]}}, "100 % trained", "10 % trained"),
-        (12, {"laps": {"errorDetail": {"kind": "timeout"}}}, "cancelled", "timeout"),
+        (12, {"laps": failed("timeout")}, "cancelled", "timeout"),
         (12, {KEPT: {"results": [text("(True, 90)")]}}, "(True, 100)", "(True, 90)"),
         (12, {KEPT: {"sandboxId": "other"}}, "sbx", "other"),
         (14, {"artifacts": []}, "run-0", "[]"),
@@ -248,4 +290,4 @@ def test_a_service_that_does_not_answer_fails_the_demo(tmp_path: Path) -> None:
 
     passed, paper = shown(tmp_path, silence)
     assert not passed
-    assert "nothing came" in paper
+    assert "nothing came" in " ".join(paper.split())
