@@ -113,12 +113,16 @@ class MemorySandboxProvider:
             self._add(where, Accepted(order.code, order.context), Started(reset))
             outcome = self.program(sandbox, order.code)
             if outcome is not None:
-                self.finish(order.run_id, outcome)
+                self._end(where, outcome)
         yield from [*self.runs[where]]
 
     def finish(self, run_id: str, outcome: RunOutcome) -> None:
         """Ends a run that goes on."""
-        (where,) = (known for known in self.runs if known[1] == run_id)
+        with self._lock:
+            (where,) = (known for known in self.runs if known[1] == run_id)
+        self._end(where, outcome)
+
+    def _end(self, where: tuple[str, str], outcome: RunOutcome) -> None:
         if outcome.end in LOSES_VARIABLES:
             self.resets[where[0]] = EndReason.KERNEL_DIED
         self._add(where, *outcome.outputs, _ended(outcome))
@@ -150,9 +154,11 @@ class MemorySandboxProvider:
         self.resets[sandbox.sandbox_id] = EndReason.RESTARTED
 
     def _going_on(self, sandbox: SandboxRef) -> list[str]:
+        with self._lock:
+            runs = [*self.runs.items()]
         return [
             run_id
-            for (sandbox_id, run_id), events in self.runs.items()
+            for (sandbox_id, run_id), events in runs
             if sandbox_id == sandbox.sandbox_id and not isinstance(events[-1].what, Ended)
         ]
 
