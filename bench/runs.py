@@ -1,20 +1,29 @@
-"""What it costs that every run is durable: the same calls with the runner and without, in turn, in one process.
+"""`python -m bench runs`: what it costs that every run is durable, with the runner and without, in turn.
 
 "Without" is what the service did before it had a runner: the SDK's `run_code`, whose connection is the run, and no
 record of it. All else of a call is the same: claim, release, and what creates a sandbox.
 """
 
 import json
+import os
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx_sse
 from e2b_code_interpreter import Sandbox
 
-from bench.samples import Sample, timed
+from bench.chapters import Chapter, compared, milliseconds
+from bench.client import POOL_REFILL_S, Client
+from bench.samples import Case, Sample, in_turn
+from local.settings import Settings
+from local.stack import Stack
 from sandkeeper.adapters.e2b import E2BSandboxProvider
 from sandkeeper.adapters.memory import MemoryRunLog
 from sandkeeper.model import ChatKey, RunEnd, SandboxRef, utc_now
@@ -25,7 +34,6 @@ from sandkeeper.wiring import ApiWiring
 
 WARM_CALLS = 200
 FIRST_CALLS = 12
-POOL_REFILL_S = 4.0
 LINES = 60
 LIVE = f"import time\nfor _ in range({LINES}):\n    print(time.time(), flush=True)\n    time.sleep(0.1)"
 
@@ -96,33 +104,39 @@ def _chat(name: str) -> ChatKey:
 
 def warm() -> tuple[Sample, Sample]:
     """Returns warm calls with the runner and without, in the same sandbox."""
-    with_it, without = Service(), Service.without_runner()
-    key = _chat("warm")
-    durations: dict[Service, list[float]] = {with_it: [], without: []}
-    for _ in range(WARM_CALLS + 10):
-        for service, taken in durations.items():
-            taken.append(timed(lambda service=service: service.run(key)))  # type: ignore[misc]
+    with_it, without, key = Service(), Service.without_runner(), _chat("warm")
+
+    def case(service: Service) -> Case:
+        @contextmanager
+        def call() -> Iterator[Callable[[], object]]:
+            yield lambda: service.run(key)
+
+        return call
+
+    cases = {"warm 1+1, by the runner": case(with_it), "warm 1+1, by run_code": case(without)}
+    by_runner, direct = in_turn(WARM_CALLS, cases, unheeded=10)
     with_it.close(key)
-    return (
-        Sample("service, warm 1+1, by the runner", durations[with_it][10:]),
-        Sample("service, warm 1+1, by run_code", durations[without][10:]),
-    )
+    return by_runner, direct
 
 
 def first() -> tuple[Sample, Sample]:
     """Returns first calls of a chat with the runner and without. The pool is full before each."""
-    with_it, without = Service(), Service.without_runner()
-    durations: dict[Service, list[float]] = {with_it: [], without: []}
-    for number in range(FIRST_CALLS + 1):
-        for service, taken in durations.items():
-            key = _chat(f"first-{number}")
+
+    def case(service: Service) -> Case:
+        @contextmanager
+        def call() -> Iterator[Callable[[], object]]:
+            key = _chat("first")
             time.sleep(POOL_REFILL_S)
-            taken.append(timed(lambda service=service, key=key: service.run(key)))  # type: ignore[misc]
+            yield lambda: service.run(key)
             service.close(key)
-    return (
-        Sample("service, first 1+1, by the runner", durations[with_it][1:]),
-        Sample("service, first 1+1, by run_code", durations[without][1:]),
+
+        return call
+
+    by_runner, direct = in_turn(
+        FIRST_CALLS,
+        {"first 1+1, by the runner": case(Service()), "first 1+1, by run_code": case(Service.without_runner())},
     )
+    return by_runner, direct
 
 
 def live(client: Any) -> Sample:
@@ -139,3 +153,33 @@ def live(client: Any) -> Sample:
     if len(delays) != LINES:
         raise RuntimeError(f"{len(delays)} of {LINES} lines were heard")
     return Sample("a printed line, from the program to a client", delays)
+
+
+def chapter() -> Chapter:
+    """Measures."""
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        Stack(Settings().on_free_ports(), Path(logs)) as stack,
+        patch.dict(os.environ, stack.environment),
+    ):
+        durable, direct = warm()
+        durable_first, direct_first = first()
+        heard = live(Client(stack).http)
+    costs, costs_first = durable.median - direct.median, durable_first.median - direct_first.median
+    times = durable.median / direct.median
+    return Chapter(
+        "Durable runs",
+        """
+What it costs that a run goes on whoever dies outside: the service in one process, its runs made by the runner in
+the sandbox, against the same service with the SDK's `run_code`, whose connection is the run, and no record of it. A
+printed line is followed over HTTP, as server-sent events.
+""",
+        [compared([(durable, direct), (durable_first, direct_first)]), milliseconds([heard])],
+        {
+            f"a durable warm run: {costs:.1f} ms ≤ 5 ms over run_code (ratio {times:.2f})": costs <= 5,
+            f"a durable first run: {costs_first:.0f} ms ≤ 50 ms over run_code": costs_first <= 50,
+            f"live output: p50 {heard.median:.0f} ms, p95 {heard.quantile(95):.0f} ms ≤ 50 ms": (
+                heard.quantile(95) <= 50
+            ),
+        },
+    )
