@@ -3,14 +3,21 @@
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import httpx
 
-from sandkeeper_client.errors import ConnectionFailed, DownloadFailed, InvalidInput, Problem, UnexpectedReply
+from sandkeeper_client.errors import (
+    ConnectionFailed,
+    InvalidInput,
+    Problem,
+    SandkeeperError,
+    TransferFailed,
+    UnexpectedReply,
+)
 from sandkeeper_client.values import Value
 from sandkeeper_client.wires import Wire
 
@@ -74,13 +81,42 @@ class Call:
     waits_for_session: bool = True
     """A session that another run has is worth waiting for."""
 
-    def may_repeat(self, problem: Problem) -> bool:
+    def failure(self, reply: httpx.Response) -> Problem:
+        """Returns the error that a reply tells."""
+        return Problem.of(reply)
+
+    def may_repeat(self, failure: SandkeeperError) -> bool:
         """Whether trying again may help, and does no harm."""
-        if problem.slug == "session-busy" and not self.waits_for_session:
+        if failure.slug == "session-busy" and not self.waits_for_session:
             return False
-        if problem.status == 429 or (problem.retry_after is not None and problem.status in (409, 503)):
+        if failure.status == 429 or (failure.retry_after is not None and failure.status in (409, 503)):
             return True  # the service itself has refused the call, and done nothing
-        return problem.status in OVERLOADED and self.is_repeatable
+        return failure.status in OVERLOADED and self.is_repeatable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """Content on its way to or from where it lies. That is not the service, and is told no token."""
+
+    method: str
+    url: str
+    form: Mapping[str, str] | None = None
+    part: Callable[[], tuple[str, BinaryIO, str]] | None = None
+    """Name, content from its beginning, and type of a file that goes with the form."""
+    is_repeatable: bool = True
+
+    @property
+    def path(self) -> str:
+        """What of the address may be told to anybody: the rest of it is as good as a token."""
+        return httpx.URL(self.url).host
+
+    def failure(self, reply: httpx.Response) -> TransferFailed:
+        """Returns the error that a reply tells."""
+        return TransferFailed(self.path, reply.status_code, reply.text)
+
+    def may_repeat(self, failure: SandkeeperError) -> bool:
+        """Whether trying again may help."""
+        return (failure.status or 0) >= 500
 
 
 class Api:
@@ -93,18 +129,17 @@ class Api:
         self._token = checked_token(token)
 
     def __repr__(self) -> str:
-        return f"Api({str(self.url)!r})"
+        return f"{type(self).__name__}({str(self.url)!r})"
 
     async def json(self, call: Call) -> Any:
         """Returns the JSON of the answer; None for one without a body."""
-        async with self.open(call) as reply:
-            content = await self._read(reply)
-            if not content and reply.status_code == 204:
+        async with self.open(call, whole=True) as reply:
+            if reply.status_code == 204:
                 return None
             try:
                 return reply.json()
             except ValueError:
-                raise _unexpected(reply) from None
+                raise unexpected(reply) from None
 
     async def get(self, path: str, **params: Any) -> Any:
         """Returns the JSON of what is at the path."""
@@ -114,98 +149,96 @@ class Api:
         """Yields all values of a list that comes in pages."""
         place: Mapping[str, str] = {}
         while True:
-            page = await self.get(path, **place)
-            for told in page[name]:
+            page = Page.of(await self.get(path, **place))
+            for told in page.raw.get(name, ()):
                 yield kind.of(told)
-            if page["next"] is None:
+            if page.next is None:
                 return
-            place = {"next": page["next"]}
-
-    @asynccontextmanager
-    async def open(self, call: Call) -> AsyncIterator[httpx.Response]:
-        """Gives the answer, which is no error, with its body yet to be read. Tries again what is worth it."""
-        attempts = self.retries.begin()
-        while (reply := await self._attempt(call, attempts)) is None:
-            pass
-        try:
-            yield reply
-        finally:
-            await self.wire.release(reply)
-
-    async def _attempt(self, call: Call, attempts: Attempts) -> httpx.Response | None:
-        """Returns the answer; None, after a pause, where the call is to be tried again."""
-        try:
-            reply = await self.wire.send(self._request(call))
-            if not reply.is_error:
-                return reply
-            try:
-                await self.wire.read(reply)
-            finally:
-                await self.wire.release(reply)
-        except httpx.TransportError as error:
-            may_repeat = call.is_repeatable or isinstance(error, UNSENT)
-            pause = attempts.pause() if may_repeat else None
-            if pause is None:
-                raise unanswered(error, call.path, attempts.failed) from error
-        else:
-            problem = Problem.of(reply)
-            pause = attempts.pause(problem.retry_after) if call.may_repeat(problem) else None
-            if pause is None:
-                raise problem
-        await self.wire.sleep(pause)
-        return None
-
-    def _request(self, call: Call) -> httpx.Request:
-        url = self.url.copy_with(path=self.url.path.rstrip("/") + call.path)
-        headers = {"Authorization": f"Bearer {self._token}", **call.headers}
-        return self.wire.build(
-            call.method, url, json=call.json, params=call.params or None, headers=headers, timeout=TIMES
-        )
-
-    async def _read(self, reply: httpx.Response) -> bytes:
-        """Returns the body. One that breaks off is a failure of its own, as the call may have been done."""
-        try:
-            return await self.wire.read(reply)
-        except httpx.TransportError as error:
-            raise unanswered(error, reply.request.url.path, 1) from error
-
-    # ── Content that lies elsewhere ─────────────────────────────────────────────────────────────────────
+            place = {"next": page.next}
 
     async def led_to(self, path: str) -> str:
         """Returns where the path leads, which is another place than the service."""
         async with self.open(Call(method="GET", path=path)) as reply:
             if reply.has_redirect_location:
                 return str(reply.url.join(reply.headers["location"]))
-            raise _unexpected(reply)
+            raise unexpected(reply)
 
     async def content(self, url: str) -> AsyncGenerator[bytes, None]:
-        """Yields what is at an address that was told, as it comes. The token is not for it."""
+        """Yields what is at an address that was told, as it comes."""
         try:
-            reply = await self.wire.send(self.wire.build("GET", url, timeout=TIMES))
-            try:
-                if not reply.is_success:
-                    where = f"{reply.url.host} answered {reply.status_code}"
-                    raise DownloadFailed(
-                        f"{where}; ask for the run or artifact again, addresses are good for minutes"
-                    )
+            async with self.open(Transfer(method="GET", url=url)) as reply:
                 async for chunk in self.wire.chunks(reply):
                     yield chunk
-            finally:
-                await self.wire.release(reply)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ConnectionFailed(f"the content broke off: {error!r}") from error
 
+    @asynccontextmanager
+    async def open(self, call: Call | Transfer, *, whole: bool = False) -> AsyncIterator[httpx.Response]:
+        """Gives the answer, which is no error: `whole`, or with its body yet to come. Tries again as it may."""
+        attempts = self.retries.begin()
+        while (reply := await self._attempt(call, attempts, whole)) is None:
+            pass
+        try:
+            yield reply
+        finally:
+            await self.wire.release(reply)
 
-def unanswered(error: httpx.TransportError, path: str, attempts: int) -> ConnectionFailed:
+    async def _attempt(self, call: Call | Transfer, attempts: Attempts, whole: bool) -> httpx.Response | None:
+        """Returns the answer; None, after a pause, where the call is to be tried again."""
+        try:
+            reply = await self._answer(call, whole)
+        except httpx.RequestError as error:
+            may_repeat = call.is_repeatable or isinstance(error, UNSENT)
+            pause = attempts.pause() if may_repeat else None
+            if pause is None:
+                raise unanswered(error, call.path, attempts.failed) from error
+        else:
+            if not reply.is_error:
+                return reply
+            failure = call.failure(reply)
+            pause = attempts.pause(failure.retry_after) if call.may_repeat(failure) else None
+            if pause is None:
+                raise failure
+        await self.wire.sleep(pause)
+        return None
+
+    async def _answer(self, call: Call | Transfer, whole: bool) -> httpx.Response:
+        """Returns the answer, an error whole in any case."""
+        reply = await self.wire.send(self._request(call))
+        if whole or reply.is_error:
+            try:
+                await self.wire.read(reply)
+            finally:
+                await self.wire.release(reply)
+        return reply
+
+    def _request(self, call: Call | Transfer) -> httpx.Request:
+        if isinstance(call, Transfer):
+            files = None if call.part is None else {"file": call.part()}
+            return self.wire.build(call.method, call.url, data=call.form, files=files, timeout=TIMES)
+        url = self.url.copy_with(path=self.url.path.rstrip("/") + call.path)
+        headers = {"Authorization": f"Bearer {self._token}", **call.headers}
+        params = call.params or None
+        return self.wire.build(call.method, url, json=call.json, params=params, headers=headers, timeout=TIMES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Value):
+    """Some values of a list, and where those that follow are."""
+
+    next: str | None
+
+
+def unanswered(error: httpx.RequestError, path: str, attempts: int) -> ConnectionFailed:
     """Returns what is raised where no answer came."""
     return ConnectionFailed(f"no answer from {path}, in {max(1, attempts)} attempts: {error!r}")
 
 
-def _unexpected(reply: httpx.Response) -> UnexpectedReply:
-    kind = reply.headers.get("content-type", "nothing")
-    return UnexpectedReply(
-        f"{reply.url.path}: {reply.status_code} with {kind}; is there a Sandkeeper at {reply.url.host}?"
-    )
+def unexpected(reply: httpx.Response) -> UnexpectedReply:
+    """Returns what is raised where the answer is none of this API's."""
+    kind = reply.headers.get("content-type", "no content")
+    where = f"{reply.url.scheme}://{reply.url.netloc.decode()}"
+    return UnexpectedReply(f"{reply.url.path}: {reply.status_code} with {kind}; is there a Sandkeeper at {where}?")
 
 
 # ── What callers give ───────────────────────────────────────────────────────────────────────────────────

@@ -12,19 +12,21 @@ from sandkeeper_client.api import TIMES, Api, Retries
 from sandkeeper_client.chat import AsyncChat, AsyncExecution, Options, View
 from sandkeeper_client.client import api
 from sandkeeper_client.replies import (
-    Artifact,
     Context,
-    Event,
     File,
     Health,
     Installed,
+    Session,
+    Status,
+)
+from sandkeeper_client.runs import (
+    Artifact,
+    Event,
     Output,
     PastRun,
     Progress,
     Result,
     Run,
-    Session,
-    Status,
 )
 from sandkeeper_client.uploads import About, Source
 from sandkeeper_client.wires import BlockingWire, done, each

@@ -4,40 +4,41 @@ import inspect
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, BinaryIO, Literal, TypedDict, Unpack
 
 import httpx
 
-from sandkeeper_client.api import TIMES, Api, Call, checked_id, unanswered
+from sandkeeper_client.api import Api, Call, Transfer, checked_id, unanswered, unexpected
 from sandkeeper_client.errors import (
-    ConnectionFailed,
     FileFailed,
     InvalidInput,
     NotFound,
-    Problem,
     TimedOut,
-    UnexpectedReply,
 )
 from sandkeeper_client.replies import (
+    Context,
+    File,
+    FileList,
+    Installed,
+    Interrupted,
+    RegisteredFile,
+    Session,
+    Status,
+)
+from sandkeeper_client.runs import (
     EVENTS,
     Artifact,
-    Context,
+    Begun,
     Ended,
     Event,
-    File,
-    Installed,
     Output,
     PastRun,
     Progress,
-    RegisteredFile,
     Result,
     Run,
-    Session,
-    Status,
-    Upload,
 )
 from sandkeeper_client.uploads import About, Source, content_of, name_of, size_of, type_of
 
@@ -55,9 +56,9 @@ Heard = Callable[[Output], Awaitable[object] | object]
 class Options(TypedDict, total=False):
     """How code is run."""
 
-    timeout: float
+    timeout: float | None
     """Limit for the code, in seconds: 1 to 3600. The service's, if absent. Variables and output are kept at it."""
-    files: Collection[File | str]
+    files: Collection[File | str] | None
     """Which files, or ids of files, must be there before the code runs. All that are ready, if absent."""
     include: Collection[View]
     """What the run is to tell besides: `outputs` as a notebook keeps them, `model` for a language model."""
@@ -86,47 +87,39 @@ class AsyncChat:
         `on_output` is told what the code shows, as it does. Whatever breaks on the way, the code runs once.
         """
         told = await self._execute(code, "auto" if on_output is None else "async", options)
-        if "success" in told:
-            run = Run.of(told)
-            if on_output is not None:  # another call with this key has come before, and the run is over
-                await _tell(on_output, self._handle(run.execution_id, options))
-            return run
-        execution = self._handle(told["executionId"], options)
+        execution = self._handle(told, options)
         if on_output is not None:
             await _tell(on_output, execution)
-        return await execution.wait()
+        return Run.of(told) if "success" in told else await execution.wait()
 
     async def start(self, code: str, **options: Unpack[Options]) -> "AsyncExecution":
         """Returns at once the run that has begun; `options` are those of `Options`."""
-        return self._handle((await self._execute(code, "async", options))["executionId"], options)
+        return self._handle(await self._execute(code, "async", options), options)
 
     def execution(self, execution_id: str, *, include: Collection[View] = ()) -> "AsyncExecution":
         """Returns the run of this id, whoever has begun it."""
         return AsyncExecution(self._api, self.id, execution_id, include)
 
-    def _handle(self, execution_id: str, options: Options) -> "AsyncExecution":
-        return self.execution(execution_id, include=options.get("include", ()))
+    def _handle(self, told: Any, options: Options) -> "AsyncExecution":
+        return self.execution(Begun.of(told).execution_id, include=options.get("include", ()))
 
-    async def _execute(self, code: str, mode: str, options: Options) -> Mapping[str, Any]:
+    async def _execute(self, code: str, mode: str, options: Options) -> Any:
+        """Returns what is answered: what came of the run, or where it is followed."""
         body: dict[str, Any] = {"chatId": self.id, "code": code, "mode": mode}
-        if "timeout" in options:
-            body["timeoutMs"] = round(options["timeout"] * 1000)
-        if "files" in options:
-            body["fileIds"] = [_file_id(each) for each in options["files"]]
-        if "on_busy" in options:
-            body["onBusy"] = options["on_busy"]
-        body["include"] = sorted(options.get("include", ()))
+        body |= {"include": sorted(options.get("include", ())), "onBusy": options.get("on_busy", "wait")}
+        timeout, files = options.get("timeout"), options.get("files")
+        if timeout is not None:
+            body["timeoutMs"] = round(timeout * 1000)
+        if files is not None:
+            body["fileIds"] = [_file_id(each) for each in files]
         call = Call(
             method="POST",
             path=EXECUTE,
             json=body,
             headers={"Idempotency-Key": options.get("idempotency_key") or uuid.uuid4().hex},
-            waits_for_session=options.get("on_busy") != "reject",
+            waits_for_session=body["onBusy"] == "wait",
         )
-        told: Mapping[str, Any] = await self._api.json(call)
-        if not {"success", "executionId"} & set(told):
-            raise UnexpectedReply(f"{EXECUTE}: neither a result nor a run that goes on")
-        return told
+        return await self._api.json(call)
 
     # ── Session ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,8 +138,7 @@ class AsyncChat:
 
     async def interrupt(self) -> bool:
         """Stops the code that the session is running, whose variables stay. Returns whether there was any."""
-        told = await self._api.json(self._once("/session/interrupt"))
-        return bool(told["interrupted"])
+        return Interrupted.of(await self._api.json(self._once("/session/interrupt"))).interrupted
 
     async def restart(self) -> None:
         """Gives the session a fresh kernel: variables go, files stay."""
@@ -180,32 +172,11 @@ class AsyncChat:
             told["replace"] = about.get("replace", False)
             call = Call(method="POST", path=f"{self._path}/files", json=told, is_repeatable=False)
             registered = RegisteredFile.of(await self._api.json(call))
-            await self._store(registered.upload, lambda: (name, _rewound(content), kind))
+            url, form = registered.upload.url, registered.upload.fields
+            transfer = Transfer(method="POST", url=url, form=form, part=lambda: (name, _rewound(content), kind))
+            async with self._api.open(transfer, whole=True):
+                pass
         return await self._read(registered.file_id, about.get("within_s", READ_WITHIN_S))
-
-    async def _store(self, upload: Upload, part: Callable[[], Any]) -> None:
-        """Sends the content to where it is to go, which is not the service and is told no token."""
-        attempts = self._api.retries.begin()
-        while True:
-            failure: Problem | ConnectionFailed
-            try:
-                request = self._api.wire.build(
-                    "POST", upload.url, data=upload.fields, files={"file": part()}, timeout=TIMES
-                )
-                reply = await self._api.wire.send(request)
-                try:
-                    if reply.is_success:
-                        return
-                    await self._api.wire.read(reply)
-                finally:
-                    await self._api.wire.release(reply)
-                failure = Problem.of(reply)
-                pause = attempts.pause(failure.retry_after) if reply.status_code >= 500 else None
-            except httpx.TransportError as error:
-                pause, failure = attempts.pause(), unanswered(error, "upload", attempts.failed)
-            if pause is None:
-                raise failure
-            await self._api.wire.sleep(pause)
 
     async def _read(self, file_id: str, within_s: float) -> File:
         until, pause = time.monotonic() + within_s, READ_FIRST_S
@@ -220,7 +191,7 @@ class AsyncChat:
 
     async def files(self) -> list[File]:
         """Returns the chat's files, oldest first."""
-        return [File.of(told) for told in (await self._api.get(f"{self._path}/files"))["files"]]
+        return [*FileList.of(await self._api.get(f"{self._path}/files")).files]
 
     async def file(self, file_id: str) -> File:
         """Returns the file, and what it holds once it has been read."""
@@ -335,7 +306,7 @@ class AsyncExecution:
                             return
             except _NoMore:
                 return
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 pause = attempts.pause()
                 if pause is None:
                     raise unanswered(error, self._path, attempts.failed) from error
@@ -350,7 +321,7 @@ class AsyncExecution:
             if reply.status_code == 204:
                 raise _NoMore
             if not reply.headers.get("content-type", "").startswith("text/event-stream"):
-                raise UnexpectedReply(f"{reply.url.path}: {reply.status_code} without events")
+                raise unexpected(reply)
             async with aclosing(self._api.wire.events(reply)) as told:
                 async for each in told:
                     if each.data:
@@ -381,6 +352,6 @@ def _name_of(artifact: Artifact | str) -> str:
     return name
 
 
-def _rewound(content: Any) -> Any:
+def _rewound(content: BinaryIO) -> BinaryIO:
     content.seek(0)
     return content

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from sandkeeper_client.replies import Result, Run
+    from sandkeeper_client.runs import Result, Run
 
 PICTURES = ("image/png", "image/jpeg")
 SVG = "image/svg+xml"

@@ -6,7 +6,7 @@
     ├── UnexpectedReply       an answer came that is none of this API's
     ├── TimedOut              what was waited for did not come in time; it may still
     ├── FileFailed            an upload arrived and cannot be used; `file.reason` says why
-    ├── DownloadFailed        stored content was not given out; its address may be too old
+    ├── TransferFailed        content was not taken or given out where it lies; its address may be too old
     ├── RunFailed             the program did not succeed: only `Run.raise_for_error` raises this
     └── Problem               the service said no
         ├── InvalidRequest    the request breaks a rule; `errors` names the fields
@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 if TYPE_CHECKING:
-    from sandkeeper_client.replies import File, Run
+    from sandkeeper_client.replies import File
+    from sandkeeper_client.runs import Run
 
 TYPE_PREFIX = "urn:sandkeeper:problem:"
 SHOWN_CHARS = 300
@@ -87,8 +88,12 @@ class FileFailed(SandkeeperError):
         self.file = file
 
 
-class DownloadFailed(SandkeeperError):
-    """Stored content was not given out. Addresses are good for minutes: ask for the run again to have a new one."""
+class TransferFailed(SandkeeperError):
+    """Content was not taken, or not given out, where it lies. Addresses are good for minutes; ask for a new one."""
+
+    def __init__(self, where: str, status: int, said: str) -> None:
+        super().__init__(f"{where} answered {status}: {said[:SHOWN_CHARS]}")
+        self.status = status
 
 
 class RunFailed(SandkeeperError):
@@ -131,7 +136,7 @@ class Problem(SandkeeperError):
             str(told.get("detail") or told.get("message") or reply.text[:SHOWN_CHARS] or reply.reason_phrase),
             status=status,
             slug=slug,
-            errors=[FieldProblem(str(each["pointer"]), str(each["detail"])) for each in told.get("errors") or ()],
+            errors=_fields(told.get("errors")),
             request_id=told.get("requestId") or reply.headers.get("x-request-id"),
             retry_after=_seconds(reply.headers.get("retry-after", "")),
         )
@@ -213,6 +218,11 @@ def _told(reply: httpx.Response) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError):
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def _fields(told: Any) -> list[FieldProblem]:
+    fields = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    return [FieldProblem(str(each.get("pointer", "")), str(each.get("detail", ""))) for each in fields]
 
 
 def _seconds(text: str) -> float | None:
