@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench.chapters import Chapter, machine, page, show
 
-CHAPTERS = ("calls", "runs", "roundtrips", "critical", "throughput", "ingest", "coldstart", "cleanup")
+CHAPTERS = ("calls", "runs", "roundtrips", "critical", "throughput", "ingest", "coldstart", "cleanup", "costs")
 """Modules of this package, each with a function `chapter`; in the order of the page."""
 
 
