@@ -96,9 +96,9 @@ def chapter() -> Chapter:
         "Costs",
         f"""
 Computed from list prices of us-east-1 and of E2B (November 2026, no free tiers), not measured. Runs take
-{RUN.total_seconds():.0f} s, with the default limit of {LIMIT.total_seconds():.0f} s; sessions end 30 minutes after their
-last use, sandboxes pause after five. The design without pause lets a sandbox run until its session has ended. How often
-a call moves E2B's deadline is asked of the service's own code.
+{RUN.total_seconds():.0f} s, with the default limit of {LIMIT.total_seconds():.0f} s; sessions end 30 minutes after
+their last use, sandboxes pause after five. The design without pause lets a sandbox run until its session has ended.
+How often a call moves E2B's deadline is asked of the service's own code.
 """,
         [
             Table(("USD", "1,000 runs"), runs),
