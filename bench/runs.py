@@ -35,6 +35,8 @@ from sandkeeper.wiring import ApiWiring
 WARM_CALLS = 200
 FIRST_CALLS = 12
 LINES = 60
+QUIET = {"POWERTOOLS_LOG_LEVEL": "CRITICAL", "POWERTOOLS_METRICS_DISABLED": "true"}
+"""The service in this process shall not write its log between the tables."""
 LIVE = f"import time\nfor _ in range({LINES}):\n    print(time.time(), flush=True)\n    time.sleep(0.1)"
 
 
@@ -43,6 +45,7 @@ class DirectProvider:
 
     def __init__(self, adapter: E2BSandboxProvider) -> None:
         self._adapter = adapter
+        self._attached: dict[str, Sandbox] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
@@ -52,13 +55,26 @@ class DirectProvider:
 
     def run(self, sandbox: SandboxRef, order: RunOrder, *, wait: timedelta) -> Iterator[RunEvent]:
         """Yields the events that a runner would tell of an expression."""
-        attached: Sandbox = self._adapter._attach(sandbox)
-        done = attached.run_code(order.code, timeout=wait.total_seconds())
+        done = self._attach(sandbox).run_code(order.code, timeout=wait.total_seconds())
         if done.error:
             raise RuntimeError(done.error.value)
         yield RunEvent(1, utc_now(), Accepted(order.code, order.context))
         yield RunEvent(2, utc_now(), Started())
         yield RunEvent(3, utc_now(), Ended(RunEnd.FINISHED))
+
+    def _attach(self, sandbox: SandboxRef) -> Sandbox:
+        """Returns the sandbox as the code interpreter's SDK has it; the adapter needs only what lies beneath."""
+        if sandbox.sandbox_id not in self._attached:
+            beneath = self._adapter._attach(sandbox)
+            self._attached[sandbox.sandbox_id] = Sandbox(
+                sandbox_id=beneath.sandbox_id,
+                sandbox_domain=beneath.sandbox_domain,
+                envd_version=beneath._envd_version,
+                envd_access_token=beneath._envd_access_token,
+                traffic_access_token=beneath.traffic_access_token,
+                connection_config=beneath.connection_config,
+            )
+        return self._attached[sandbox.sandbox_id]
 
 
 class NoLog(MemoryRunLog):
@@ -160,7 +176,7 @@ def chapter() -> Chapter:
     with (
         tempfile.TemporaryDirectory() as logs,
         Stack(Settings().on_free_ports(), Path(logs)) as stack,
-        patch.dict(os.environ, stack.environment),
+        patch.dict(os.environ, {**stack.environment, **QUIET}),
     ):
         durable, direct = warm()
         durable_first, direct_first = first()
