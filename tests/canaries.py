@@ -12,6 +12,7 @@ CHOICES = Choices(
     content_type="text/x-canary-type",
     package="canary-package",
     idempotency_key="canary-once",
+    title="Canary of a title",
 )
 OWNER = "canary-owner@example.com"
 TOKEN = "sk_canary_token"

@@ -12,6 +12,9 @@ from fastapi import FastAPI
 Endpoint = tuple[str, str]
 """Method and path, as the API's document names them."""
 
+IDS = ("fileId", "executionId", "artifactId", "notebookId", "cellId")
+"""What a path may name besides the chat."""
+
 NEVER = "01JDK3R6T6V0Q8ZJ8M3H4X5Y7Z"
 
 
@@ -35,6 +38,7 @@ class Choices:
     content_type: str = "text/csv"
     package: str = "tour-package"
     idempotency_key: str = "tour-once"
+    title: str = "Tour"
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Tour:
         self._ran(headers={"Idempotency-Key": self.choices.idempotency_key})
         yield
         yield from self._looked_at(ran)
+        yield from self._notebook()
         self._call("POST", "/api/chats/{chatId}/packages", json={"packages": [self.choices.package]})
         yield
         newer = self._registered(replace=True)
@@ -109,6 +114,46 @@ class Tour:
         self._call("GET", "/api/sessions")
         yield
 
+    def _notebook(self) -> Iterator[None]:
+        """Calls what tells of notebooks, changes and runs them."""
+        all_of, cells = "/api/chats/{chatId}/notebooks", [{"cellId": "tour", "source": self.choices.code}]
+        made = self._call("POST", all_of, json={"title": self.choices.title, "cells": cells})
+        one, ids = f"{all_of}/{{notebookId}}", {"notebookId": made.get("notebookId", NEVER)}
+        yield
+        whatever = {"If-Match": "*"}
+        self._call("PUT", one, json={"title": self.choices.title, "cells": cells}, headers=whatever, **ids)
+        yield
+        self._call("POST", f"{one}/cells", json={"cellId": "other", "source": self.choices.code}, **ids)
+        yield
+        cell, ids = f"{one}/cells/{{cellId}}", {**ids, "cellId": "tour"}
+        self._call("PUT", cell, json={"source": f"{self.choices.code}\n"}, headers=whatever, **ids)
+        yield
+        self._call("POST", f"{cell}/move", json={"after": "other"}, **ids)
+        yield
+        self._call("POST", f"{cell}/run", json={}, headers={"Idempotency-Key": self.choices.idempotency_key}, **ids)
+        yield
+        for path in ("run", "clear"):
+            self._call("POST", f"{one}/{path}", json={} if path == "run" else None, **ids)
+            yield
+        self._call("POST", f"{one}/run", json={"mode": "async", "stopOnError": False}, **ids)
+        yield
+        self._call("POST", f"{one}/stop", **ids)
+        yield
+        self._call("GET", all_of)
+        yield
+        for path in (one, cell, f"{one}/ipynb"):
+            self._call("GET", path, **ids)
+            yield
+        self._call("GET", f"{one}/events", params={"after": 1, "waitMs": 0}, **ids)
+        yield
+        file = {"nbformat": 4, "metadata": {"title": self.choices.title}, "cells": []}
+        file["cells"] = [{"cell_type": "code", "source": self.choices.code, "outputs": []}]
+        self._call("POST", f"{all_of}/import", json=file)
+        yield
+        for path in (cell, one):
+            self._call("DELETE", path, headers=whatever, **ids)
+            yield
+
     def _registered(self, *, replace: bool) -> str:
         body = {
             "fileName": self.choices.file_name,
@@ -124,7 +169,7 @@ class Tour:
 
     def _call(self, method: str, path: str, **given: Any) -> dict[str, Any]:
         """Calls the endpoint, and returns its JSON; nothing for a reply that has none."""
-        ids = {name: given.pop(name) for name in ("fileId", "executionId", "artifactId") if name in given}
+        ids = {name: given.pop(name) for name in IDS if name in given}
         url = path.format(chatId=self.choices.chat, **ids)
         reply = self.client.request(method, url, follow_redirects=False, **given)
         self.called.setdefault((method, path), []).append(reply.status_code)

@@ -15,6 +15,7 @@ from sandkeeper.adapters.memory import (
     MemoryFileCatalog,
     MemoryFileContents,
     MemoryJournal,
+    MemoryNotebookStore,
     MemoryPackageLists,
     MemoryResultStore,
     MemoryRunLog,
@@ -56,7 +57,7 @@ OWNER = "alice"
 CHAT = ChatKey(OWNER, "chat-1")
 PORTS = (
     *("store", "sandboxes", "catalog", "contents", "keys", "runs", "results", "sweeps"),
-    *("artifact_catalog", "artifact_contents", "package_lists"),
+    *("artifact_catalog", "artifact_contents", "package_lists", "notebook_store"),
 )
 """What a service needs from outside, as `World` names it."""
 
@@ -187,6 +188,7 @@ class World:
     artifact_catalog: MemoryArtifactCatalog = field(default_factory=MemoryArtifactCatalog)
     artifact_contents: MemoryArtifactContents = field(default_factory=MemoryArtifactContents)
     package_lists: MemoryPackageLists = field(default_factory=MemoryPackageLists)
+    notebook_store: MemoryNotebookStore = field(default_factory=MemoryNotebookStore)
     journal: Journal = field(default_factory=Journal)
     wiring: ApiWiring = field(default_factory=ApiWiring)
 
@@ -232,7 +234,7 @@ class World:
         wired.clear()
         wired.update(self.taps, settings=settings, journal=self.journal, beside=self.beside)
         wired.update(sessions=sessions, collect=collect, artifacts=artifacts)
-        for name in ("files", "history", "context"):
+        for name in ("files", "history", "context", "notebooks"):
             wired[name] = replace(getattr(self.wiring, name), clock=self.clock)
 
     @property

@@ -7,6 +7,10 @@
     ├── ExecutionNotFound     no such run in this chat of this owner
     ├── FileNotFound          no such file in this chat of this owner
     ├── ArtifactNotFound      no such artifact in this chat of this owner, or it was not stored
+    ├── NotebookNotFound      no such notebook in this chat of this owner
+    ├── CellNotFound          no such cell in this notebook
+    ├── VersionMissing        the request would overwrite something, and does not say which version of it
+    ├── VersionStale          what the request would overwrite has changed since; nothing was done
     ├── FileNotReady          uploaded or read too recently; a retry helps
     ├── FileUnusable          its content cannot be used; a retry does not help
     ├── PayloadTooLarge       the request's body is over the limit
@@ -70,6 +74,30 @@ class FileNotFound(SandkeeperError):
 
 class ArtifactNotFound(SandkeeperError):
     """This chat has no such artifact to be downloaded; another owner's is as unknown as one that never was."""
+
+
+class NotebookNotFound(SandkeeperError):
+    """This chat has no such notebook; another owner's is as unknown as one that never was."""
+
+
+class CellNotFound(SandkeeperError):
+    """This notebook has no such cell, or has it no more."""
+
+
+class VersionMissing(SandkeeperError):
+    """The request would overwrite something, and does not say which version of it. `version` is the current one."""
+
+    def __init__(self, detail: str, version: int | None = None) -> None:
+        super().__init__(detail)
+        self.version = version
+
+
+class VersionStale(SandkeeperError):
+    """What the request would overwrite has changed since its caller read it. `version` is the current one."""
+
+    def __init__(self, detail: str, version: int | None = None) -> None:
+        super().__init__(detail)
+        self.version = version
 
 
 class FileNotReady(SandkeeperError):

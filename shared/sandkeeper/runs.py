@@ -49,6 +49,8 @@ class RunContext:
     claim_ms: int
     connect_ms: int
     files_ms: int
+    number: int | None = None
+    """Which of its session's runs it is. None in what versions before notebooks have kept."""
 
     @property
     def limit(self) -> timedelta:

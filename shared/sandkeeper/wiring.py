@@ -17,6 +17,7 @@ from sandkeeper.ports import (
     ArtifactContents,
     FileCatalog,
     FileContents,
+    NotebookStore,
     PackageLists,
     ResultStore,
     RunLog,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sandkeeper.adapters.s3 import S3RunBodies
     from sandkeeper.services.artifacts import Artifacts
     from sandkeeper.services.auth import Authenticate
+    from sandkeeper.services.cell_runs import CellRuns
     from sandkeeper.services.cleanup import Cleanup
     from sandkeeper.services.collect import Collect
     from sandkeeper.services.context import Context
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from sandkeeper.services.history import History
     from sandkeeper.services.hydrate import Hydrate
     from sandkeeper.services.ingest import Ingest
+    from sandkeeper.services.notebook_feed import NotebookFeed
+    from sandkeeper.services.notebook_plans import NotebookPlans
+    from sandkeeper.services.notebooks import Notebooks
     from sandkeeper.services.overflow import Overflow
     from sandkeeper.services.packages import Packages
     from sandkeeper.services.sessions import Sessions
@@ -334,6 +339,49 @@ class ApiWiring(_Sandboxes):
         from sandkeeper.services.history import History  # noqa: PLC0415
 
         return History(self.runs, self.catalog, self.beside, utc_now)
+
+    @cached_property
+    def notebook_store(self) -> NotebookStore:
+        """Heads, parts and changes of notebooks."""
+        from sandkeeper.adapters.dynamodb import DynamoNotebookStore  # noqa: PLC0415
+        from sandkeeper.adapters.s3 import S3PartBodies  # noqa: PLC0415
+
+        bodies = S3PartBodies(lambda: self.s3, self.settings.bucket_name)
+        return DynamoNotebookStore(self.table, bodies, self.beside)
+
+    @cached_property
+    def notebooks(self) -> "Notebooks":
+        """Notebooks, as editors see them."""
+        from sandkeeper.services.notebooks import Notebooks  # noqa: PLC0415
+
+        return Notebooks(self.notebook_store, utc_now, new_ulid)
+
+    @cached_property
+    def cell_runs(self) -> "CellRuns":
+        """Run cells of notebooks."""
+        from sandkeeper.services.cell_runs import CellRuns  # noqa: PLC0415
+
+        return CellRuns(
+            notebooks=self.notebooks,
+            execute=lambda request: self.execute(request),  # noqa: PLW0108 - reading needs no key to E2B
+            executions=self.executions,
+            runs=self.runs,
+            journal=self.journal,
+        )
+
+    @cached_property
+    def notebook_feed(self) -> "NotebookFeed":
+        """Follow notebooks."""
+        from sandkeeper.services.notebook_feed import NotebookFeed  # noqa: PLC0415
+
+        return NotebookFeed(self.notebook_plans)
+
+    @cached_property
+    def notebook_plans(self) -> "NotebookPlans":
+        """Run all cells of notebooks."""
+        from sandkeeper.services.notebook_plans import NotebookPlans  # noqa: PLC0415
+
+        return NotebookPlans(self.cell_runs)
 
     @cached_property
     def package_lists(self) -> PackageLists:

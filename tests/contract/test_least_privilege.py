@@ -112,8 +112,18 @@ class Workload:
             assert client.get(f"/api/chats/{CHAT.chat_id}/executions/{run_id}").json()["result"]["results"][0][
                 "url"
             ]
+            self.keep_much(client)
             signed = client.get("/api/sessions", headers={"Authorization": f"Bearer {jwt_of(OWNER)}"})
             assert signed.json()["count"] == 1
+
+    def keep_much(self, client: TestClient) -> None:
+        """Has a notebook whose cell shows more than fits into a row, until it is deleted."""
+        shown = {"output_type": "stream", "name": "stdout", "text": "x" * 200_000}
+        file = {"nbformat": 4, "cells": [{"cell_type": "code", "source": "1", "outputs": [shown]}]}
+        made = client.post(f"/api/chats/{CHAT.chat_id}/notebooks/import", json=file)
+        assert made.json()["cells"][0]["outputs"] == [shown]
+        gone = client.delete(made.headers["location"], headers={"If-Match": made.headers["etag"]})
+        assert gone.status_code == 204
 
     def run(self, client: TestClient, code: str, *, chat: str | None = None, mode: str = "auto") -> Any:
         return client.post(

@@ -46,6 +46,13 @@ MORE_RULES_THAN_SCHEMA = [
     ("GET /api/sessions", positive_data_acceptance),
     ("GET /api/chats/{chatId}/executions", positive_data_acceptance),
     ("GET /api/chats/{chatId}/artifacts", positive_data_acceptance),
+    ("GET /api/chats/{chatId}/notebooks", positive_data_acceptance),
+    # Cells' ids differ, a file is of nbformat 4, and `If-Match` comes from an earlier reply.
+    ("POST /api/chats/{chatId}/notebooks", positive_data_acceptance),
+    ("POST /api/chats/{chatId}/notebooks/import", positive_data_acceptance),
+    ("PUT /api/chats/{chatId}/notebooks/{notebookId}", positive_data_acceptance),
+    ("POST /api/chats/{chatId}/notebooks/{notebookId}/cells", positive_data_acceptance),
+    ("GET /api/chats/{chatId}/notebooks/{notebookId}/events", positive_data_acceptance),
     # `Last-Event-ID` comes from an event.
     ("GET /api/chats/{chatId}/executions/{executionId}/events", positive_data_acceptance),
 ]

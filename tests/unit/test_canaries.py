@@ -32,7 +32,7 @@ from sandkeeper.ports import SandboxGone
 from sandkeeper.services.budget import Budget
 from sandkeeper.telemetry import LambdaJournal
 from tests.canaries import BAD_TOKENS, CHOICES, CONTENT, OUTPUT, OWNER, TOKEN, quoted_in
-from tests.tour import NEVER, Tour, endpoints
+from tests.tour import IDS, NEVER, Tour, endpoints
 from tests.unit.test_handlers import CONTEXT, created
 from tests.world import PORTS, Patience, World
 
@@ -240,7 +240,7 @@ def test_an_error_in_the_middle_of_a_reply_is_told_without_its_message(
 @pytest.mark.parametrize("token", BAD_TOKENS)
 def test_no_credentials_are_in_the_log(world: World, tour: Tour, log: Callable[[], str], token: str) -> None:
     for method, path in endpoints(create_app(world.wiring)):
-        url = path.format(chatId=CHOICES.chat, fileId=NEVER, executionId=NEVER, artifactId=f"{NEVER}-0")
+        url = path.format(chatId=CHOICES.chat, **dict.fromkeys(IDS, NEVER) | {"artifactId": f"{NEVER}-0"})
         tour.client.request(method, url, headers={"Authorization": f"Bearer {token}"})
 
     assert quoted_in(log()) == []
@@ -250,12 +250,14 @@ def test_no_credentials_are_in_the_log(world: World, tour: Tour, log: Callable[[
 def test_what_is_refused_is_not_in_the_log(world: World, tour: Tour, log: Callable[[], str], where: str) -> None:
     for method, path in endpoints(create_app(world.wiring)):
         wrong = "canary" if where == "path" else NEVER
-        url = path.format(chatId=CHOICES.chat, fileId=wrong, executionId=wrong, artifactId=wrong)
+        url = path.format(chatId=CHOICES.chat, **dict.fromkeys(IDS, wrong))
         kinds: dict[str, dict[str, Any]] = {
             "path": {},
             "query": {"params": {"canary": OUTPUT, "next": OUTPUT, "waitMs": OUTPUT, "limit": OUTPUT}},
             "body": {"content": f'{{"canary": "{OUTPUT}", "code": ["{OUTPUT}"], "packages": ["--canary"]}}'},
-            "headers": {"headers": {"Last-Event-ID": "canary", "Idempotency-Key": "canary " * 50}},
+            "headers": {
+                "headers": {"Last-Event-ID": "canary", "Idempotency-Key": "canary " * 50, "If-Match": "canary"}
+            },
         }
         tour.client.request(method, url, **kinds[where])
     tour.client.get("/canary")

@@ -12,12 +12,21 @@ from tests.tour import Endpoint, endpoints
 from tests.world import CHAT, World
 
 SECRET = "what alice's code has put out"
-OF_ALICE = ("fileId", "executionId", "artifactId")
+OF_ALICE = ("fileId", "executionId", "artifactId", "notebookId", "cellId")
 EXECUTE = "/api/jupyter/execute"
+NOTEBOOKS = "/api/chats/{chatId}/notebooks"
 BODIES: dict[Endpoint, dict[str, Any]] = {
     ("POST", EXECUTE): {"chatId": CHAT.chat_id, "code": "bob's"},
     ("POST", "/api/chats/{chatId}/files"): {"fileName": "secret.csv", "size": 1, "replace": True},
     ("POST", "/api/chats/{chatId}/packages"): {"packages": ["bobs"]},
+    ("POST", NOTEBOOKS): {"title": "bob's"},
+    ("POST", f"{NOTEBOOKS}/import"): {"nbformat": 4, "cells": []},
+    ("PUT", f"{NOTEBOOKS}/{{notebookId}}"): {"title": "bob's"},
+    ("POST", f"{NOTEBOOKS}/{{notebookId}}/run"): {},
+    ("POST", f"{NOTEBOOKS}/{{notebookId}}/cells"): {"source": "bob's"},
+    ("PUT", f"{NOTEBOOKS}/{{notebookId}}/cells/{{cellId}}"): {"source": "bob's"},
+    ("POST", f"{NOTEBOOKS}/{{notebookId}}/cells/{{cellId}}/move"): {"after": None},
+    ("POST", f"{NOTEBOOKS}/{{notebookId}}/cells/{{cellId}}/run"): {},
 }
 
 
@@ -36,11 +45,16 @@ def ids(world: World, client: TestClient) -> dict[str, str]:
     run = client.post(EXECUTE, json={"chatId": CHAT.chat_id, "code": "alice's"}).json()
     assert SECRET in str(run)
     (artifact,) = run["artifacts"]
+    cells = [{"cellId": "alices-cell", "source": f"# {SECRET}"}]
+    notebook = client.post(NOTEBOOKS.format(chatId=CHAT.chat_id), json={"title": SECRET, "cells": cells}).json()
+    assert SECRET in str(notebook)
     return {
         "chatId": CHAT.chat_id,
         "fileId": file.file_id,
         "executionId": run["executionId"],
         "artifactId": artifact["artifactId"],
+        "notebookId": notebook["notebookId"],
+        "cellId": "alices-cell",
     }
 
 
@@ -57,6 +71,7 @@ def test_nothing_of_anothers_is_told_or_changed(
 ) -> None:
     def mine() -> list[str]:
         paths = ["files", f"files/{ids['fileId']}", f"executions/{ids['executionId']}", "artifacts", "notebook"]
+        paths += ["notebooks", f"notebooks/{ids['notebookId']}"]
         return [client.get(f"/api/chats/{CHAT.chat_id}/{path}").text for path in [*paths, "session"]]
 
     before, alive = mine(), set(world.sandboxes.alive)

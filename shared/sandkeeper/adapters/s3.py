@@ -118,6 +118,42 @@ class S3RunBodies:
         return content
 
 
+class S3PartBodies:
+    """Parts of notebooks that are too large for a row, in an S3 bucket."""
+
+    def __init__(self, client: Callable[[], Any], bucket: str) -> None:
+        """`client` is asked when there is such a part, which is seldom."""
+        self._client = client
+        self._bucket = bucket
+
+    def write(self, key: ChatKey, notebook_id: str, stamp: str, content: bytes) -> None:
+        """Keeps the content."""
+        address = _part_address(key, notebook_id, stamp)
+        with our_errors(self._bucket):
+            self._client().put_object(
+                Bucket=self._bucket, Key=address, Body=content, ContentType="application/json"
+            )
+
+    def read(self, key: ChatKey, notebook_id: str, stamp: str) -> bytes | None:
+        """Returns the content, None when it is gone."""
+        address = _part_address(key, notebook_id, stamp)
+        try:
+            with our_errors(self._bucket):
+                content: bytes = self._client().get_object(Bucket=self._bucket, Key=address)["Body"].read()
+        except FileNotFound:
+            return None
+        return content
+
+    def delete(self, key: ChatKey, notebook_id: str, stamp: str) -> None:
+        """Removes the content. Removing what is gone does nothing."""
+        with our_errors(self._bucket):
+            self._client().delete_object(Bucket=self._bucket, Key=_part_address(key, notebook_id, stamp))
+
+
+def _part_address(key: ChatKey, notebook_id: str, stamp: str) -> str:
+    return f"notebooks/{folder_of(key)}/{notebook_id}/{stamp}.json"
+
+
 class S3ArtifactContents:
     """`ArtifactContents` in an S3 bucket."""
 

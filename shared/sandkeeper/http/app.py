@@ -19,6 +19,7 @@ from sandkeeper.http import (
     context_routes,
     execute_routes,
     history_routes,
+    notebook_routes,
     problems,
     routes,
     session_routes,
@@ -57,6 +58,7 @@ def create_app(wiring: ApiWiring) -> FastAPI:
     app.include_router(artifact_routes.gated)
     app.include_router(session_routes.gated)
     app.include_router(history_routes.gated)
+    app.include_router(notebook_routes.gated)
     app.include_router(context_routes.gated)
     app.add_exception_handler(SandkeeperError, problems.of_ours)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, problems.of_validation)  # type: ignore[arg-type]

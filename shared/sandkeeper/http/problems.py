@@ -22,6 +22,10 @@ STATUS_AND_SLUG: Mapping[type[errors.SandkeeperError], tuple[int, str]] = {
     errors.ExecutionNotFound: (404, "execution-not-found"),
     errors.ArtifactNotFound: (404, "artifact-not-found"),
     errors.FileNotFound: (404, "file-not-found"),
+    errors.NotebookNotFound: (404, "notebook-not-found"),
+    errors.CellNotFound: (404, "cell-not-found"),
+    errors.VersionMissing: (428, "version-missing"),
+    errors.VersionStale: (412, "version-stale"),
     errors.FileNotReady: (409, "file-not-ready"),
     errors.FileUnusable: (422, "file-unusable"),
     errors.PayloadTooLarge: (413, "payload-too-large"),
@@ -65,9 +69,11 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         401: "No credentials, or not good ones.",
         404: "No such thing in this chat.",
         409: "Busy or not ready; `Retry-After` says when to try again.",
+        412: "It has changed since; `ETag` is that of now.",
         413: "The body is over 1 MB.",
         415: "The body is not `application/json`.",
         422: "The request breaks a rule; `errors` names the fields.",
+        428: "`If-Match` is missing; `ETag` is that of now.",
         429: "A limit is reached.",
         500: "The deployment is not configured, or an unexpected error.",
         503: "A backing service is busy or unreachable; `Retry-After` says when to try again.",
@@ -112,6 +118,8 @@ def of_ours(request: Request, error: errors.SandkeeperError) -> JSONResponse:
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, errors.VersionMissing | errors.VersionStale) and error.version is not None:
+        headers["ETag"] = f'"{error.version}"'
     fields = None
     if isinstance(error, errors.InvalidRequest) and error.problems:
         fields = [FieldProblem(pointer=field.pointer, detail=field.detail) for field in error.problems]

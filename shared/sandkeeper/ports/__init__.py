@@ -7,6 +7,7 @@ raise `StoreUnavailable` (stores) or `SandboxUnavailable`, `CapacityExhausted` a
 
 from sandkeeper.ports.access import ApiKeyRegister, ApiKeyStore, Journal, TokenVerifier
 from sandkeeper.ports.files import ContentReader, FileCatalog, FileContents, Unreadable
+from sandkeeper.ports.notebooks import NotebookStore
 from sandkeeper.ports.runs import (
     ArtifactCatalog,
     ArtifactContents,
@@ -40,6 +41,7 @@ __all__ = [
     "Journal",
     "Link",
     "Listed",
+    "NotebookStore",
     "PackageList",
     "PackageLists",
     "Position",

@@ -295,6 +295,7 @@ class Call:
             claim_ms=timings.claim_ms,
             connect_ms=timings.connect_ms,
             files_ms=timings.files_ms,
+            number=session.run_count + 1,
         )
 
     def _status(self) -> SessionStatus:

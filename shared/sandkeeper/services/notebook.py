@@ -41,7 +41,7 @@ NOTE_BYTES = 300
 
 Cell = dict[str, Any]
 
-_METADATA = {
+METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {
         "name": "python",
@@ -115,7 +115,7 @@ def written(about: About, entries: Sequence[Entry]) -> bytes:
         left = _fill(cells[-1], entry, count, left)
     about = replace(about, is_cut=about.is_cut or len(shown) < len(ordered))
     cells = [_head(about, shown), *(cell for group in groups for cell in group)]
-    return _encoded({"cells": cells, "metadata": _METADATA, "nbformat": 4, "nbformat_minor": 5})
+    return _encoded({"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5})
 
 
 # ── Cells of runs ───────────────────────────────────────────────────────────────────────────────────
@@ -177,7 +177,7 @@ def _fill(cell: Cell, entry: Entry, count: int, left: int) -> int:
     cell["execution_count"] = count
     outputs = _outputs(entry, count)
     if outputs is None or (size := _bytes(outputs)) > left:
-        cell["outputs"] = [_note(f"{entry.summary.output_chars:,} characters of output are left out")]
+        cell["outputs"] = [note(f"{entry.summary.output_chars:,} characters of output are left out")]
         return left
     cell["outputs"] = outputs
     return left - size
@@ -186,8 +186,11 @@ def _fill(cell: Cell, entry: Entry, count: int, left: int) -> int:
 def _outputs(entry: Entry, count: int) -> list[Cell] | None:
     """Returns what the run has put out, None where that is not known."""
     run = entry.whole
-    if run is None or run.end is None:
-        return None
+    return None if run is None or run.end is None else shown_by(run, count)
+
+
+def shown_by(run: Execution, count: int | None) -> list[Cell]:
+    """Returns what a run that has ended has put out, as a cell shows it: too large forms of it are left out."""
     outputs = run.outcome.outputs
     report = install_report(run.code, outputs)
     if report is not None:
@@ -195,8 +198,8 @@ def _outputs(entry: Entry, count: int) -> list[Cell] | None:
     else:
         shown = notebook_view(outputs, execution_count=count)
         view = [kept for output in shown for kept in _bounded(output)]
-    if run.end is not RunEnd.FINISHED:
-        view.append(_note(f"this run {_ENDS[run.end]}"))
+    if run.end is not None and run.end is not RunEnd.FINISHED:
+        view.append(note(f"this run {_ENDS[run.end]}"))
     return view
 
 
@@ -215,7 +218,7 @@ def _bounded(output: Cell) -> Iterator[Cell]:
         dropped.append(f"{mime[:MIME_CHARS]} of {_bytes(forms.pop(mime)):,} bytes")
     if forms:
         yield {**output, "data": forms}
-    yield _note(f"too large for a notebook: {', '.join(dropped[:3])}")
+    yield note(f"too large for a notebook: {', '.join(dropped[:3])}")
 
 
 def _clipped(value: Any) -> Any:
@@ -225,7 +228,8 @@ def _clipped(value: Any) -> Any:
     return clipped(value, CLIP_CHARS)
 
 
-def _note(text: str) -> Cell:
+def note(text: str) -> Cell:
+    """Returns an output in which we say something ourselves."""
     return _stream("stderr", f"[{text}]\n")
 
 

@@ -3,6 +3,7 @@
 from sandkeeper.adapters.dynamodb.artifacts import DynamoArtifactCatalog
 from sandkeeper.adapters.dynamodb.files import DynamoFileCatalog
 from sandkeeper.adapters.dynamodb.keys import DynamoApiKeyStore
+from sandkeeper.adapters.dynamodb.notebooks import DynamoNotebookStore
 from sandkeeper.adapters.dynamodb.packages import DynamoPackageLists
 from sandkeeper.adapters.dynamodb.runs import DynamoRunLog
 from sandkeeper.adapters.dynamodb.sessions import DynamoSessionStore
@@ -13,6 +14,7 @@ __all__ = [
     "DynamoApiKeyStore",
     "DynamoArtifactCatalog",
     "DynamoFileCatalog",
+    "DynamoNotebookStore",
     "DynamoPackageLists",
     "DynamoRunLog",
     "DynamoSessionStore",

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from sandkeeper.adapters.dynamodb import items
 from sandkeeper.adapters.dynamodb.items import millis, pack, unpack
-from sandkeeper.adapters.dynamodb.table import ABSENT, EXISTS, Table, our_errors
+from sandkeeper.adapters.dynamodb.table import ABSENT, EXISTS, Table
 from sandkeeper.errors import StoreUnavailable
 from sandkeeper.model import ChatKey, FileKind, FileReading, FileRecord, FileStatus, utc_moment
 from sandkeeper.model import Table as DataTable
@@ -29,7 +29,7 @@ class DynamoFileCatalog:
         """See `FileCatalog.add`: record and path reservation are written together or not at all."""
         if record.replaces:
             return self._table.put(file_item(record))[0]
-        return self._transact(
+        return self._table.transact(
             {"Put": {"Item": _reservation(record), "ConditionExpression": ABSENT}},
             {"Put": {"Item": file_item(record)}},
         )
@@ -83,7 +83,7 @@ class DynamoFileCatalog:
                 "ExpressionAttributeValues": pack({":holder": holder}),
             }
         drop = [{"Delete": {"Key": items.row_key(record.key, items.FILE + holder)}}] if holder else []
-        return self._transact({"Update": ready}, {"Put": reserve}, *drop)
+        return self._table.transact({"Update": ready}, {"Put": reserve}, *drop)
 
     def mark_failed(self, key: ChatKey, file_id: str, reason: str) -> bool:
         """See `FileCatalog.mark_failed`."""
@@ -98,28 +98,12 @@ class DynamoFileCatalog:
             "ConditionExpression": f"{ABSENT} OR fileId = :id",
             "ExpressionAttributeValues": pack({":id": record.file_id}),
         }
-        if not self._transact({"Delete": path}, row):
-            self._transact(row)  # another file has the path
+        if not self._table.transact({"Delete": path}, row):
+            self._table.transact(row)  # another file has the path
 
     def _mark(self, key: ChatKey, file_id: str, update: str, values: Mapping[str, Any]) -> bool:
         row = items.row_key(key, items.FILE + file_id)
         return self._table.update(row, update, EXISTS, values)[0]
-
-    def _transact(self, *writes: dict[str, dict[str, Any]]) -> bool:
-        """Writes all or nothing. Returns False when a condition did not hold."""
-        table, client = self._table.name, self._table.client
-        for write in writes:
-            for request in write.values():
-                request["TableName"] = table
-        with our_errors(table):
-            try:
-                client.transact_write_items(TransactItems=[*writes])
-            except client.exceptions.TransactionCanceledException as cancelled:
-                codes = {reason["Code"] for reason in cancelled.response["CancellationReasons"]}
-                if "ConditionalCheckFailed" in codes:
-                    return False
-                raise
-        return True
 
 
 def _reservation(record: FileRecord) -> items.Item:

@@ -7,6 +7,9 @@
 | path    | `CHAT#<owner>#<chatId>`   | `PATH#<path>`    |
 | run     | `CHAT#<owner>#<chatId>`   | `RUN#<executionId>` |
 | artifacts | `CHAT#<owner>#<chatId>` | `ARTIFACTS#<executionId>` |
+| notebook | `CHAT#<owner>#<chatId>`  | `NOTEBOOK#<notebookId>` |
+| part    | `CHAT#<owner>#<chatId>`   | `PART#<notebookId>#<stamp>` |
+| delta   | `CHAT#<owner>#<chatId>`   | `DELTA#<notebookId>#<version>` |
 | once    | `ONCE#<digest of owner and idempotency key>` | `ONCE` |
 | claim   | `CLAIM#<claimId>`         | `CLAIM`          |
 | sweep   | `SWEEP`                   | `SWEEP`          |
@@ -46,6 +49,9 @@ SESSION = "SESSION"
 FILE = "FILE#"
 RUN = "RUN#"
 ARTIFACTS = "ARTIFACTS#"
+NOTEBOOK = "NOTEBOOK#"
+PART = "PART#"
+DELTA = "DELTA#"
 SHARDS = 16
 """Over how many partitions of `by_expiry` live sessions are spread."""
 TTL_GRACE = timedelta(days=7)

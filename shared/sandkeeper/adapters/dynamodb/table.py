@@ -105,6 +105,21 @@ class Table:
                 return False, failed.response.get("Item") or None
         return True, reply.get("Attributes")
 
+    def transact(
+        self, *writes: dict[str, dict[str, Any]], lost: Sequence[str] = ("ConditionalCheckFailed",)
+    ) -> bool:
+        """Writes all or nothing, at most 100 items. Returns False when one of these reasons is in the way."""
+        requests = [{kind: {"TableName": self.name, **each} for kind, each in write.items()} for write in writes]
+        with our_errors(self.name):
+            try:
+                self.client.transact_write_items(TransactItems=requests)
+            except self.client.exceptions.TransactionCanceledException as cancelled:
+                codes = {reason["Code"] for reason in cancelled.response["CancellationReasons"]}
+                if codes & {*lost}:
+                    return False
+                raise
+        return True
+
     def get_many(self, keys: Sequence[Item]) -> Sequence[Item]:
         """Returns those of the items that are there, at most 100, as the last writes left them, in any order."""
         found: list[Item] = []

@@ -3,6 +3,7 @@
 from sandkeeper.adapters.memory.artifacts import MemoryArtifactCatalog, MemoryArtifactContents
 from sandkeeper.adapters.memory.files import MemoryFileCatalog, MemoryFileContents
 from sandkeeper.adapters.memory.keys import MemoryApiKeyStore, MemoryJournal
+from sandkeeper.adapters.memory.notebooks import MemoryNotebookStore
 from sandkeeper.adapters.memory.packages import MemoryPackageLists
 from sandkeeper.adapters.memory.results import MemoryResultStore
 from sandkeeper.adapters.memory.runs import MemoryRunLog
@@ -16,6 +17,7 @@ __all__ = [
     "MemoryFileCatalog",
     "MemoryFileContents",
     "MemoryJournal",
+    "MemoryNotebookStore",
     "MemoryPackageLists",
     "MemoryResultStore",
     "MemoryRunLog",
