@@ -12,7 +12,7 @@ from fastapi import FastAPI
 Endpoint = tuple[str, str]
 """Method and path, as the API's document names them."""
 
-IDS = ("fileId", "executionId", "artifactId", "notebookId", "cellId")
+IDS = ("fileId", "executionId", "artifactId", "notebookId", "cellId", "promptName")
 """What a path may name besides the chat."""
 
 NEVER = "01JDK3R6T6V0Q8ZJ8M3H4X5Y7Z"
@@ -76,6 +76,7 @@ class Tour:
         yield
         yield from self._looked_at(ran)
         yield from self._notebook()
+        yield from self._prompts(ran)
         self._call("POST", "/api/chats/{chatId}/packages", json={"packages": [self.choices.package]})
         yield
         newer = self._registered(replace=True)
@@ -152,6 +153,19 @@ class Tour:
         yield
         for path in (cell, one):
             self._call("DELETE", path, headers=whatever, **ids)
+            yield
+
+    def _prompts(self, execution_id: str) -> Iterator[None]:
+        """Calls what tells of prompts, with everything that callers may fill in."""
+        self._call("GET", "/api/chats/{chatId}/prompts")
+        yield
+        for name, params in {
+            "data-analysis": {"request": self.choices.code},
+            "file-context": {"file": self.choices.file_name},
+            "notebook-update": {"request": self.choices.code},
+            "error-recovery": {"executionId": execution_id},
+        }.items():
+            self._call("GET", "/api/chats/{chatId}/prompts/{promptName}", params=params, promptName=name)
             yield
 
     def _registered(self, *, replace: bool) -> str:

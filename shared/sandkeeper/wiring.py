@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sandkeeper.services.notebooks import Notebooks
     from sandkeeper.services.overflow import Overflow
     from sandkeeper.services.packages import Packages
+    from sandkeeper.services.prompts import Prompts
     from sandkeeper.services.sessions import Sessions
     from sandkeeper.telemetry import LambdaJournal
 
@@ -405,6 +406,13 @@ class ApiWiring(_Sandboxes):
             beside=self.beside,
             clock=utc_now,
         )
+
+    @cached_property
+    def prompts(self) -> "Prompts":
+        """Tell models how to work with it."""
+        from sandkeeper.services.prompts import Prompts  # noqa: PLC0415
+
+        return Prompts(self.context, self.history, self.notebooks)
 
     @cached_property
     def packages(self) -> "Packages":

@@ -53,6 +53,8 @@ MORE_RULES_THAN_SCHEMA = [
     ("PUT /api/chats/{chatId}/notebooks/{notebookId}", positive_data_acceptance),
     ("POST /api/chats/{chatId}/notebooks/{notebookId}/cells", positive_data_acceptance),
     ("GET /api/chats/{chatId}/notebooks/{notebookId}/events", positive_data_acceptance),
+    # Each prompt has arguments of its own.
+    ("GET /api/chats/{chatId}/prompts/{promptName}", positive_data_acceptance),
     # `Last-Event-ID` comes from an event.
     ("GET /api/chats/{chatId}/executions/{executionId}/events", positive_data_acceptance),
 ]

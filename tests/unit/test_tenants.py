@@ -55,6 +55,7 @@ def ids(world: World, client: TestClient) -> dict[str, str]:
         "artifactId": artifact["artifactId"],
         "notebookId": notebook["notebookId"],
         "cellId": "alices-cell",
+        "promptName": "error-recovery",
     }
 
 

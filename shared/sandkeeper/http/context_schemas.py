@@ -1,13 +1,14 @@
 """What goes over the wire of a chat's context for models."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from sandkeeper.http import tools
 from sandkeeper.http.schemas import ChatId, FileId, Wire
 from sandkeeper.model import HOME, ColumnType, EndReason, FileKind, FileRecord, FileStatus, Table
+from sandkeeper.prompts import Argument, Filled, Prompt, PromptName
 from sandkeeper.services.briefing import briefing
 from sandkeeper.services.context import ChatContext, CodeLimits, Installed, Outlook, PackageSource, Prospect
 
@@ -181,3 +182,63 @@ def _files(files: Sequence[FileRecord]) -> list[FileInContext]:
             )
         )
     return told
+
+
+# ── Prompts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class PromptArgument(Wire):
+    """What a caller may fill in, as a query parameter. None has to be."""
+
+    name: str
+    description: str
+
+    @classmethod
+    def of(cls, argument: Argument) -> "PromptArgument":
+        """Returns the argument as it goes over the wire."""
+        return cls(name=argument.name, description=argument.description)
+
+
+class PromptSchema(Wire):
+    """A prompt."""
+
+    name: PromptName
+    version: int = Field(description="Counts the changes of its text.")
+    description: str
+    arguments: list[PromptArgument]
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> "PromptSchema":
+        """Returns the prompt as it goes over the wire."""
+        return cls(
+            name=prompt.name,
+            version=prompt.version,
+            description=prompt.description,
+            arguments=[PromptArgument.of(argument) for argument in prompt.arguments],
+        )
+
+
+class PromptList(Wire):
+    """The prompts that there are."""
+
+    prompts: list[PromptSchema]
+
+
+class PromptMessage(Wire):
+    """A message as the makers of models take it."""
+
+    role: Literal["user"] = "user"
+    content: str
+
+
+class FilledPrompt(PromptSchema):
+    """A prompt with the chat's context in it."""
+
+    text: str = Field(description="What files and programs have written is quoted in it as data.")
+    messages: list[PromptMessage] = Field(description="The same, as messages for a model.")
+
+    @classmethod
+    def of_filled(cls, filled: Filled) -> "FilledPrompt":
+        """Returns the filled prompt as it goes over the wire."""
+        about = PromptSchema.of(filled.prompt)
+        return cls(**dict(about), text=filled.text, messages=[PromptMessage(content=filled.text)])

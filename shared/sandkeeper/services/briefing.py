@@ -54,13 +54,13 @@ def briefing(context: ChatContext, max_chars: int = MAX_CHARS) -> str:
     """Returns the context as Markdown, at most this long: where files and packages are cut, it says so."""
     around = [
         f"# Python sandbox\n\nCode runs in IPython on Linux; the working directory is `{HOME}`.",
-        f"## State\n\n{_state(context.outlook)}",
+        f"## State\n\n{state_told(context.outlook)}",
         f"## Packages\n\n{_packages(context.installed)}",
         f"## Output\n\n{_OUTPUT}",
         f"## Limits\n\n{_limits(context.limits)}",
     ]
     room = max_chars - sum(len(part) + 2 for part in around) - len("## Files\n\n")
-    return "\n\n".join([*around[:2], f"## Files\n\n{_files(context.files, room)}", *around[2:]]) + "\n"
+    return "\n\n".join([*around[:2], f"## Files\n\n{files_told(context.files, room)}", *around[2:]]) + "\n"
 
 
 _OUTPUT = f"""\
@@ -90,7 +90,8 @@ def _megabytes(size: int) -> str:
 # ── State ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _state(outlook: Outlook) -> str:
+def state_told(outlook: Outlook) -> str:
+    """Returns what there is of earlier calls."""
     why = "" if outlook.reason is None else f" ({_REASONS[outlook.reason]})"
     match outlook.session:
         case "none":
@@ -143,7 +144,7 @@ def _list(texts: Sequence[str], max_chars: int) -> str:
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _files(files: Sequence[FileRecord], room: int) -> str:
+def files_told(files: Sequence[FileRecord], room: int) -> str:
     """Returns a line for each file and table: with fewer columns, and then fewer files, where they do not fit."""
     if not files:
         return "There are none."
