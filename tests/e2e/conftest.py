@@ -1,6 +1,5 @@
 """A chat backend's view of the running stack: the client, chats, and how to make E2B fail."""
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,12 @@ from local import aws
 from sandkeeper.adapters.dynamodb import DynamoSessionStore, Table
 from sandkeeper.model import ChatKey
 from sandkeeper.ports import SessionStore
+from sandkeeper_client import Chat as ClientChat
+from sandkeeper_client import FileFailed, Sandkeeper
 from tests.sandbox_server import Server, eventually
 from tests.stack import RunningStack
 
 EXECUTE = "/api/jupyter/execute"
-READ_WITHIN_S = 20
 
 OWNER = "local"
 """Whom the stack's own key speaks for."""
@@ -73,17 +73,13 @@ class Chat:
         self, name: str, content: bytes, content_type: str = "text/csv", *, replace: bool = False
     ) -> dict[str, Any]:
         """Uploads a file, waits until it has been read, and returns what the API tells of it."""
-        request = {"fileName": name, "size": len(content), "contentType": content_type, "replace": replace}
-        registered = self.client.post(f"{self.url}/files", json=request).raise_for_status().json()
-        ticket = registered["upload"]
-        httpx.post(ticket["url"], data=ticket["fields"], files={"file": content}).raise_for_status()
-        deadline = time.monotonic() + READ_WITHIN_S
-        while True:
-            file: dict[str, Any] = self.client.get(f"{self.url}/files/{registered['fileId']}").json()
-            if file["status"] != "pending":
-                return file
-            assert time.monotonic() < deadline, f"still pending: {file}"
-            time.sleep(0.05)
+        token = self.client.headers["authorization"].removeprefix("Bearer ")
+        with Sandkeeper(str(self.client.base_url), token) as service:
+            chat = service.chat(self.id)
+            try:
+                return {**chat.upload(content, name=name, content_type=content_type, replace=replace).raw}
+            except FileFailed as failed:
+                return {**failed.file.raw}
 
 
 def texts(answer: dict[str, Any]) -> list[str]:
@@ -118,6 +114,21 @@ def chat(client: httpx.Client) -> Iterator[Chat]:
     """A chat of this test alone."""
     with a_chat(client) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def service(stack: RunningStack) -> Iterator[Sandkeeper]:
+    """The Python client."""
+    with Sandkeeper(stack.api_url, stack.api_key) as made:
+        yield made
+
+
+@pytest.fixture
+def own(service: Sandkeeper) -> Iterator[ClientChat]:
+    """A chat of this test alone, as the Python client has it."""
+    made = service.chat(f"test-{uuid.uuid4()}")
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,17 +37,9 @@ RUN_S = 27
 
 
 @pytest.fixture
-def service(stack: RunningStack) -> Iterator[Sandkeeper]:
-    with Sandkeeper(stack.api_url, stack.api_key) as made:
-        yield made
-
-
-@pytest.fixture
-def chat(service: Sandkeeper) -> Iterator[Chat]:
+def chat(own: Chat) -> Chat:
     """A chat of this test alone."""
-    made = service.chat(f"client-{uuid.uuid4()}")
-    yield made
-    made.close()
+    return own
 
 
 def counting(count: int, pause_s: float) -> str:

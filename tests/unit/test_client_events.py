@@ -122,6 +122,13 @@ def test_a_run_that_is_not_there_and_a_page_that_is_no_stream_are_told(service: 
         followed(service)
 
 
+@pytest.mark.parametrize("data", ["{", "[1]", '{"at": "soon"}'])
+def test_an_event_that_is_none_is_told(service: Service, data: str) -> None:
+    service.will(stream(f"id: 1\nevent: output\ndata: {data}\n\n".encode()))
+    with pytest.raises(UnexpectedReply, match="not as documented"):
+        followed(service)
+
+
 # ── Heard while it runs ─────────────────────────────────────────────────────────────────────────────────
 
 

@@ -177,10 +177,19 @@ def test_an_address_that_is_too_old_says_what_to_do(service: Service) -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_what_a_reply_holds_is_had_without_asking(service: Service) -> None:
-    picture = {"type": "image", "mimeType": "image/png", "content": "iVBORw=="}
-    result = Result.of(picture)
-    assert service.chat_does(lambda chat: chat.content(result)) == b"\x89PNG"
+@pytest.mark.parametrize(
+    ("mime_type", "content", "held"),
+    [
+        ("image/png", "iVBORw==", b"\x89PNG"),
+        ("text/html", "<p>ž", "<p>ž".encode()),
+        ("application/json", {"ž": [1]}, '{"ž": [1]}'.encode()),
+    ],
+)
+def test_what_a_reply_holds_is_had_without_asking(
+    service: Service, mime_type: str, content: Any, held: bytes
+) -> None:
+    result = Result.of({"type": "any", "mimeType": mime_type, "content": content})
+    assert service.chat_does(lambda chat: chat.content(result)) == held
     assert service.heard == []
 
 

@@ -106,6 +106,13 @@ def test_any_chat_id_of_the_api_is_part_of_the_path(service: Service) -> None:
     assert service.heard[0].url.raw_path == b"/stage/api/chats/a:b.c_d-1/files"
 
 
+@pytest.mark.parametrize("key", ["", "a b", "a\n", "ž", "a" * 256])
+def test_a_key_that_is_none_is_refused_before_anything_is_sent(service: Service, key: str) -> None:
+    with pytest.raises(InvalidInput, match="idempotency key"):
+        service.runs(idempotency_key=key)
+    assert service.heard == []
+
+
 # ── The token ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -114,6 +121,22 @@ def test_a_redirect_is_not_followed_with_the_token(service: Service) -> None:
     with pytest.raises(UnexpectedReply, match=r"307 .* is there a Sandkeeper at https://api\.test"):
         service.runs()
     assert len(service.heard) == 1
+
+
+def test_a_clients_own_credentials_go_nowhere() -> None:
+    """A client that was given for its proxies, say, may have what it sends to everybody."""
+    heard: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        heard.append(request.headers.get("authorization"))
+        return httpx.Response(302, headers={"Location": "https://bucket.test/a"}) if len(heard) == 1 else ok({})
+
+    http = httpx.Client(
+        transport=httpx.MockTransport(answer), auth=("me", "secret"), headers={"Authorization": "Basic secret"}
+    )
+    with Sandkeeper(URL, TOKEN, http=http) as service:
+        service.chat("c").download("run-0")
+    assert heard == [f"Bearer {TOKEN}", None]
 
 
 @pytest.mark.parametrize("failure", [httpx.ReadError, lambda: problem(401, "unauthenticated"), lambda: ok([])])

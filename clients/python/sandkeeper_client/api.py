@@ -27,7 +27,8 @@ UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """Failures at which the service has surely heard nothing."""
 OVERLOADED = (502, 503, 504)
 ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-TOKEN = re.compile(r"[\x21-\x7e]+")
+VISIBLE = re.compile(r"[\x21-\x7e]+")
+MOST_KEY_CHARS = 255
 JITTER = 0.1
 
 V = TypeVar("V", bound=Value)
@@ -215,7 +216,9 @@ class Api:
     def _request(self, call: Call | Transfer) -> httpx.Request:
         if isinstance(call, Transfer):
             files = None if call.part is None else {"file": call.part()}
-            return self.wire.build(call.method, call.url, data=call.form, files=files, timeout=TIMES)
+            request = self.wire.build(call.method, call.url, data=call.form, files=files, timeout=TIMES)
+            request.headers.pop("Authorization", None)  # a client that was given may have one of its own
+            return request
         url = self.url.copy_with(path=self.url.path.rstrip("/") + call.path)
         headers = {"Authorization": f"Bearer {self._token}", **call.headers}
         params = call.params or None
@@ -267,9 +270,16 @@ def checked_token(token: str) -> str:
     """Returns the token. Raises `InvalidInput`, which does not quote it."""
     if not token:
         raise InvalidInput("there is no token: give token, or set SANDKEEPER_TOKEN to an API key or JWT")
-    if not TOKEN.fullmatch(token):
+    if not VISIBLE.fullmatch(token):
         raise InvalidInput("the token has blanks or other characters that none has; copy it anew")
     return token
+
+
+def checked_key(key: str) -> str:
+    """Returns the idempotency key. Raises `InvalidInput`."""
+    if len(key) > MOST_KEY_CHARS or not VISIBLE.fullmatch(key):
+        raise InvalidInput(f"idempotency key {key!r} is not 1 to {MOST_KEY_CHARS} visible ASCII characters")
+    return key
 
 
 def checked_id(what: str, name: str) -> str:

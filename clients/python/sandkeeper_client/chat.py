@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypedDict, Unpack
 
 import httpx
+from httpx_sse import ServerSentEvent
 
-from sandkeeper_client.api import Api, Call, Transfer, checked_id, unanswered, unexpected
+from sandkeeper_client.api import Api, Call, Transfer, checked_id, checked_key, unanswered, unexpected
 from sandkeeper_client.errors import (
     FileFailed,
     InvalidInput,
     NotFound,
     TimedOut,
+    UnexpectedReply,
 )
 from sandkeeper_client.replies import (
     Context,
@@ -116,7 +118,7 @@ class AsyncChat:
             method="POST",
             path=EXECUTE,
             json=body,
-            headers={"Idempotency-Key": options.get("idempotency_key") or uuid.uuid4().hex},
+            headers={"Idempotency-Key": checked_key(options.get("idempotency_key", uuid.uuid4().hex))},
             waits_for_session=body["onBusy"] == "wait",
         )
         return await self._api.json(call)
@@ -325,8 +327,7 @@ class AsyncExecution:
             async with aclosing(self._api.wire.events(reply)) as told:
                 async for each in told:
                     if each.data:
-                        kind = EVENTS.get(each.event, Event)
-                        yield kind.of({**each.json(), "id": each.id, "name": each.event})
+                        yield _event(each)
 
 
 class _NoMore(Exception):
@@ -338,6 +339,14 @@ async def _tell(on_output: Heard, execution: AsyncExecution) -> None:
         async for event in events:
             if isinstance(event, Output) and inspect.isawaitable(heard := on_output(event)):
                 await heard
+
+
+def _event(told: ServerSentEvent) -> Event:
+    try:
+        data = {**told.json(), "id": told.id, "name": told.event}
+    except (ValueError, TypeError):
+        raise UnexpectedReply(f"event {told.id!r} of a run is not as documented") from None
+    return EVENTS.get(told.event, Event).of(data)
 
 
 def _file_id(file: File | str) -> str:

@@ -1,6 +1,7 @@
 """What the service tells of runs. Words such as states are plain text: a newer service may have new ones."""
 
 import base64
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,10 +34,11 @@ class Result(Value):
 
     @property
     def data(self) -> bytes:
-        """What a file of it holds: the picture's bytes, or the text in UTF-8."""
+        """What a file of it holds: the picture's bytes, or its text or JSON in UTF-8."""
         if self.mime_type in BINARY:
             return base64.b64decode(self.content)
-        return str(self.content).encode()
+        is_text = isinstance(self.content, str)
+        return (self.content if is_text else json.dumps(self.content, ensure_ascii=False)).encode()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ class Wire(Protocol):
         """Makes a request, with the library's own headers and time limits."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Returns the reply with its body yet to come; leads nowhere else where it is a redirect."""
+        """Returns the reply to just this request, with its body yet to come: no redirect, no other credentials."""
 
     async def read(self, reply: httpx.Response) -> bytes:
         """Returns the whole body."""
@@ -53,7 +53,7 @@ class AsyncWire:
         self.build = http.build_request
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        return await self._http.send(request, stream=True, follow_redirects=False)
+        return await self._http.send(request, stream=True, auth=None, follow_redirects=False)
 
     async def read(self, reply: httpx.Response) -> bytes:
         return await reply.aread()
@@ -83,7 +83,7 @@ class BlockingWire:
         self.build = http.build_request
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        return self._http.send(request, stream=True, follow_redirects=False)
+        return self._http.send(request, stream=True, auth=None, follow_redirects=False)
 
     async def read(self, reply: httpx.Response) -> bytes:
         return reply.read()
