@@ -64,16 +64,6 @@ def cold(built: Built, logical_id: str, environment: Mapping[str, str]) -> float
     return duration_ms
 
 
-def settings_for(built: Built, logical_id: str, stack: Stack) -> dict[str, str]:
-    """Returns the variables that the template gives the function, with the local stack's values."""
-    named = built.resource(logical_id)["Properties"]["Environment"]["Variables"]
-    return {
-        name: value
-        for name, value in stack.environment.items()
-        if name in named or name.startswith(("AWS_", "POWERTOOLS_"))
-    }
-
-
 def size_of(folder: Path) -> int:
     """Returns the size of all files, in bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -94,7 +84,7 @@ def chapter() -> Chapter:
         pairs: list[tuple[Sample, Sample]] = []
         promises: dict[str, bool] = {}
         for logical_id, most in PROMISED.items():
-            environment = settings_for(built, logical_id, stack)
+            environment = built.settings(logical_id, stack.environment)
             ours: list[float] = []
             theirs: list[float] = []
             for _ in range(ROUNDS + 1):

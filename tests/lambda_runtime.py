@@ -64,6 +64,15 @@ class Built:
         layers = self.resource(logical_id)["Properties"].get("Layers", [])
         return [self.code(logical_id), *(self.layer(layer["Ref"]) for layer in layers), self.client]
 
+    def settings(self, logical_id: str, environment: Mapping[str, str]) -> dict[str, str]:
+        """Returns the variables that the template gives the function, with the values of this environment."""
+        named = self.resource(logical_id)["Properties"]["Environment"]["Variables"]
+        return {
+            name: value
+            for name, value in environment.items()
+            if name in named or name.startswith(("AWS_", "POWERTOOLS_"))
+        }
+
     def _path(self, uri: str) -> Path:
         return (self.template.parent / uri).resolve()
 

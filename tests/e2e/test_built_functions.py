@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -33,27 +33,17 @@ def built() -> Iterator[Built]:
         yield sam_build(Path(folder))
 
 
-def settings_for(built: Built, logical_id: str, stack: RunningStack) -> Mapping[str, str]:
-    """Returns the variables that the template gives the function, with the local stack's values."""
-    named = built.resource(logical_id)["Properties"]["Environment"]["Variables"]
-    return {
-        name: value
-        for name, value in stack.environment.items()
-        if name in named or name.startswith(("AWS_", "POWERTOOLS_"))
-    }
-
-
 @pytest.fixture(scope="module")
 def api(built: Built, stack: RunningStack) -> Iterator[RunningFunction]:
     """The API function, running."""
-    with running(built, "ApiFunction", settings_for(built, "ApiFunction", stack)) as function:
+    with running(built, "ApiFunction", built.settings("ApiFunction", stack.environment)) as function:
         yield function
 
 
 @pytest.fixture(scope="module")
 def cleanup(built: Built, stack: RunningStack) -> Iterator[RunningFunction]:
     """The cleanup function, running."""
-    with running(built, "CleanupFunction", settings_for(built, "CleanupFunction", stack)) as function:
+    with running(built, "CleanupFunction", built.settings("CleanupFunction", stack.environment)) as function:
         yield function
 
 
@@ -118,7 +108,9 @@ def test_an_upload_is_read_by_the_ingest_function(built: Built, api: RunningFunc
 
         arrived = event("s3-upload")
         arrived["Records"][0]["s3"]["object"]["key"] = quote_plus(f"files/o=local/c=demo/{registered['fileId']}")
-        with running(built, "FileIngestFunction", settings_for(built, "FileIngestFunction", stack)) as ingest:
+        with running(
+            built, "FileIngestFunction", built.settings("FileIngestFunction", stack.environment)
+        ) as ingest:
             assert ingest.invoke(arrived) == {"files": 1}
 
         record = client.get(address).raise_for_status().json()
