@@ -11,7 +11,7 @@ import pytest
 
 from sandkeeper.adapters.memory import MemoryArtifactContents
 from sandkeeper.adapters.s3 import PART_BYTES, S3ArtifactContents
-from sandkeeper.errors import SandboxUnavailable
+from sandkeeper.errors import ArtifactNotFound, SandboxUnavailable
 from sandkeeper.model import Artifact
 from sandkeeper.ports import ArtifactContents
 from tests.contract.conftest import Backend
@@ -40,6 +40,11 @@ class ArtifactContentsContract:
         kept = artifact(address=contents.write(artifact(), chunks_of(content)))
 
         assert download(contents.presign(kept, lasts=QUARTER)) == content
+        assert contents.read(kept) == content
+
+    def test_content_that_is_gone_is_told_so(self, contents: ArtifactContents) -> None:
+        with pytest.raises(ArtifactNotFound, match="is gone"):
+            contents.read(artifact(address="artifacts/never-written"))
 
     def test_what_is_written_again_goes_elsewhere(self, contents: ArtifactContents, download: Download) -> None:
         first = artifact(address=contents.write(artifact(), iter([b"first"])))

@@ -13,7 +13,8 @@ from fastapi.testclient import TestClient
 from sandkeeper.adapters.s3 import object_key
 from sandkeeper.errors import CapacityExhausted, NotConfigured, SandboxUnavailable, StoreUnavailable
 from sandkeeper.handlers import CleanupHandler, EventFailed, IngestHandler
-from sandkeeper.http.app import ReplyBrokenOff, create_app
+from sandkeeper.http.app import create_app
+from sandkeeper.http.request_context import ReplyBrokenOff
 from sandkeeper.log_context import hash_of
 from sandkeeper.model import (
     ChangedFile,

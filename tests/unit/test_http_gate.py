@@ -198,9 +198,9 @@ def test_every_reply_has_an_id_of_its_own_that_its_problem_tells(client: TestCli
 
 
 def test_in_lambda_the_id_is_that_of_the_invocation(world: World) -> None:
-    from sandkeeper.http.app import _request_id  # noqa: PLC0415 - the scope is what Mangum makes
+    from sandkeeper.http.request_context import request_id_of  # noqa: PLC0415 - the scope is what Mangum makes
 
-    assert _request_id({"aws.context": SimpleNamespace(aws_request_id="id-1")}) == "id-1"
+    assert request_id_of({"aws.context": SimpleNamespace(aws_request_id="id-1")}) == "id-1"
 
 
 def test_a_query_parameter_that_there_is_not_is_refused(client: TestClient) -> None:

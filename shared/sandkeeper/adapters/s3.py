@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sandkeeper.errors import FileNotFound, NotConfigured, StoreUnavailable
+from sandkeeper.errors import ArtifactNotFound, FileNotFound, NotConfigured, StoreUnavailable
 from sandkeeper.model import Artifact, ChatKey, NewId, UploadTicket
 
 CHUNK_BYTES = 1024 * 1024
@@ -179,6 +179,18 @@ class S3ArtifactContents:
                 ),
             )
         return address
+
+    def read(self, artifact: Artifact) -> bytes:
+        """See `ArtifactContents.read`."""
+        try:
+            with our_errors(self._bucket):
+                reply = self._client().get_object(Bucket=self._bucket, Key=artifact.address)
+                content: bytes = reply["Body"].read()
+        except FileNotFound as error:
+            raise ArtifactNotFound(
+                f"the content of artifact {artifact.artifact_id!r} is gone; run its code again"
+            ) from error
+        return content
 
     def presign(self, artifact: Artifact, *, lasts: timedelta) -> str:
         """See `ArtifactContents.presign`. As an attachment: no browser shows it within the bucket's origin."""

@@ -13,7 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from sandkeeper import log_context
-from sandkeeper.errors import FieldProblem, InvalidRequest, PayloadTooLarge, Unauthenticated
+from sandkeeper.errors import FieldProblem, InvalidRequest, PayloadTooLarge
+from sandkeeper.http.credentials import bearer_token
 from sandkeeper.services.auth import Authenticate
 
 MAX_BODY_BYTES = 1_000_000
@@ -44,17 +45,10 @@ class GatedRoute(APIRoute):
 
 async def _owner(request: Request) -> str:
     """Returns who is calling; in a thread where that takes I/O."""
-    token = _bearer_token(request)
+    token = bearer_token(request)
     authenticate: Authenticate = request.app.state.wiring.authenticate
     recalled = authenticate.recall(token)
     return recalled if recalled is not None else await run_in_threadpool(authenticate, token)
-
-
-def _bearer_token(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated("send credentials as `Authorization: Bearer <API key or token>`")
-    return token.strip()
 
 
 def _query_names(dependant: Dependant) -> frozenset[str]:

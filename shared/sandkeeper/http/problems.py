@@ -1,15 +1,17 @@
 """Errors on the wire: RFC 9457 `application/problem+json`, for every error that there is."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from sandkeeper import errors
+
+if TYPE_CHECKING:  # the MCP function has these problems too, and no FastAPI
+    from fastapi.exceptions import RequestValidationError
 
 PROBLEM_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:sandkeeper:problem:"
@@ -126,7 +128,7 @@ def of_ours(request: Request, error: errors.SandkeeperError) -> JSONResponse:
     return reply(request, status, slug, error.detail, fields=fields, headers=headers)
 
 
-def of_validation(request: Request, error: RequestValidationError) -> JSONResponse:
+def of_validation(request: Request, error: "RequestValidationError") -> JSONResponse:
     """Returns the reply for a request that does not fit the schema, naming every field that is wrong."""
     fields = [
         FieldProblem(pointer=_pointer(problem["loc"]), detail=_field_detail(problem)) for problem in error.errors()

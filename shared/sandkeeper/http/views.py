@@ -24,7 +24,7 @@ def fitted(
     """Returns the answer with these views, and with links to what it has no room for."""
     outputs, detail = what_came_of(execution)
     cells = notebook_view([*outputs, *_interruption(execution, detail)]) if "outputs" in include else []
-    text = _for_a_model(outputs, detail, execution) if "model" in include else None
+    text = for_a_model(execution) if "model" in include else None
     results = [result for result in answer.results if isinstance(result, ResultSchema)]
     without = answer.model_copy(update={"model": text, "results": []})
     room = REPLY_BYTES - AROUND_BYTES - weight(to_json(without, by_alias=True))
@@ -49,7 +49,9 @@ def _interruption(execution: Execution, detail: ErrorDetail | None) -> list[Outp
     return [Raised(detail.name, detail.value, f"{detail.traceback}\n{line}" if detail.traceback else line)]
 
 
-def _for_a_model(outputs: Collection[Output], detail: ErrorDetail | None, execution: Execution) -> str:
+def for_a_model(execution: Execution) -> str:
+    """Returns what came of a run that has ended as one short text for a language model."""
+    outputs, detail = what_came_of(execution)
     failure = None
     if detail is not None:
         traceback = None if execution.end is RunEnd.FINISHED else detail.traceback

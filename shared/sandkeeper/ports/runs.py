@@ -99,6 +99,10 @@ class ArtifactContents(Protocol):
         """
         ...
 
+    def read(self, artifact: Artifact) -> bytes:
+        """Returns the stored content, all at once. Raises `ArtifactNotFound` where it is gone."""
+        ...
+
     def presign(self, artifact: Artifact, *, lasts: timedelta) -> str:
         """Returns a URL that gives the stored content to whoever has it, as a download of the file's name."""
         ...

@@ -129,12 +129,21 @@ class Artifacts:
 
     def url(self, artifact: Artifact, *, lasts: timedelta) -> str:
         """Returns where the artifact can be downloaded for this time. Raises `ArtifactNotFound`."""
-        if artifact.status is not ArtifactStatus.STORED:
-            raise ArtifactNotFound(
-                f"artifact {artifact.artifact_id!r} ({artifact.path}) was not stored: {artifact.reason}; as long as"
-                " the session lives, code can still read it"
-            )
+        _require_stored(artifact)
         return self.contents.presign(artifact, lasts=lasts)
+
+    def content(self, artifact: Artifact) -> bytes:
+        """Returns the artifact's content, which callers keep to small ones. Raises `ArtifactNotFound`."""
+        _require_stored(artifact)
+        return self.contents.read(artifact)
+
+
+def _require_stored(artifact: Artifact) -> None:
+    if artifact.status is not ArtifactStatus.STORED:
+        raise ArtifactNotFound(
+            f"artifact {artifact.artifact_id!r} ({artifact.path}) was not stored: {artifact.reason}; as long as"
+            " the session lives, code can still read it"
+        )
 
 
 def is_pending(execution: Execution) -> bool:
