@@ -177,15 +177,20 @@ def test_a_blocking_client_says_that_it_takes_no_async_function() -> None:
 
 
 def test_whoever_has_heard_enough_leaves_no_connection() -> None:
+    """Also within a running loop, which would see to a forgotten generator only later."""
     content = Content(*BEGUN, printed(3, "a"))
     reply = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=content)
-    http = httpx.Client(transport=httpx.MockTransport(lambda _: reply))
-    with Sandkeeper(URL, TOKEN, http=http) as service:
-        events = service.chat("c").execution("run").events()
-        assert next(events).name == "accepted"
-        assert not content.is_released
-        events.close()  # type: ignore[attr-defined]
-        assert content.is_released
+
+    async def cell() -> None:
+        http = httpx.Client(transport=httpx.MockTransport(lambda _: reply))
+        with Sandkeeper(URL, TOKEN, http=http) as service:
+            events = service.chat("c").execution("run").events()
+            assert next(events).name == "accepted"
+            assert not content.is_released
+            del events
+            assert content.is_released
+
+    asyncio.run(cell())
 
 
 def test_a_blocking_client_works_within_a_running_loop() -> None:

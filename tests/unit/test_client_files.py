@@ -1,6 +1,7 @@
 """The Python client's way with content: it goes to and comes from elsewhere, and the token does not."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_an_upload_goes_straight_to_s3_and_is_there_once_it_has_been_read(servic
     assert service.asked == [f"POST {CHAT}/files", "POST /", *[f"GET {CHAT}/files/f"] * 2]
     registration, stored = service.heard[:2]
     about = {"fileName": "a.csv", "size": 4, "contentType": "text/csv", "replace": True}
-    assert httpx.Response(200, content=registration.content).json() == about
+    assert json.loads(registration.content) == about
     assert "authorization" not in stored.headers
     assert stored.headers["content-length"] == str(len(stored.content))
     parts = [stored.content.index(each) for each in (b'name="key"', b'name="policy"', b'name="file"', b"a\n1\n")]
@@ -115,6 +116,16 @@ def test_files_are_listed_named_to_runs_and_deleted(service: Service) -> None:
     service.chat_does(lambda chat: chat.delete_file(file))
     assert service.bodies()[0]["fileIds"] == ["f", "g"]
     assert service.asked[-1] == f"DELETE {CHAT}/files/f"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.csv", "text/csv"), ("a.csv.gz", "application/octet-stream"), ("a", "application/octet-stream")],
+)
+def test_the_type_of_a_file_is_what_its_name_speaks_of(service: Service, name: str, kind: str) -> None:
+    service.will(ok(TICKET, 201), httpx.Response(204), ok(file_told()))
+    service.chat_does(lambda chat: chat.upload(b"any", name=name))
+    assert json.loads(service.heard[0].content)["contentType"] == kind
 
 
 # ── Downloads ───────────────────────────────────────────────────────────────────────────────────────────

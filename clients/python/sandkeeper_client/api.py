@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeVar
@@ -102,8 +102,8 @@ class Transfer:
     method: str
     url: str
     form: Mapping[str, str] | None = None
-    part: Callable[[], tuple[str, BinaryIO, str]] | None = None
-    """Name, content from its beginning, and type of a file that goes with the form."""
+    content: BinaryIO | None = None
+    """What goes with the form, as `file`, from its beginning: httpx sees to that each time."""
     is_repeatable: bool = True
 
     @property
@@ -215,7 +215,7 @@ class Api:
 
     def _request(self, call: Call | Transfer) -> httpx.Request:
         if isinstance(call, Transfer):
-            files = None if call.part is None else {"file": call.part()}
+            files = None if call.content is None else {"file": ("upload", call.content)}
             request = self.wire.build(call.method, call.url, data=call.form, files=files, timeout=TIMES)
             request.headers.pop("Authorization", None)  # a client that was given may have one of its own
             return request

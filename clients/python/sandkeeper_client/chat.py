@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import httpx
 from httpx_sse import ServerSentEvent
@@ -175,8 +175,7 @@ class AsyncChat:
             call = Call(method="POST", path=f"{self._path}/files", json=told, is_repeatable=False)
             registered = RegisteredFile.of(await self._api.json(call))
             url, form = registered.upload.url, registered.upload.fields
-            transfer = Transfer(method="POST", url=url, form=form, part=lambda: (name, _rewound(content), kind))
-            async with self._api.open(transfer, whole=True):
+            async with self._api.open(Transfer(method="POST", url=url, form=form, content=content), whole=True):
                 pass
         return await self._read(registered.file_id, about.get("within_s", READ_WITHIN_S))
 
@@ -359,8 +358,3 @@ def _name_of(artifact: Artifact | str) -> str:
     if not name or name in (".", ".."):
         raise InvalidInput(f"artifact {artifact!r} has no name; give the path of a file to save it to")
     return name
-
-
-def _rewound(content: BinaryIO) -> BinaryIO:
-    content.seek(0)
-    return content

@@ -50,7 +50,8 @@ def name_of(source: Source, name: str | None) -> str:
 
 def type_of(name: str) -> str:
     """Returns the content type that the name speaks of."""
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+    kind, packed_by = mimetypes.guess_type(name)
+    return kind if kind is not None and packed_by is None else "application/octet-stream"
 
 
 def size_of(content: BinaryIO) -> int:
