@@ -106,6 +106,15 @@ def test_any_chat_id_of_the_api_is_part_of_the_path(service: Service) -> None:
     assert service.heard[0].url.raw_path == b"/stage/api/chats/a:b.c_d-1/files"
 
 
+@pytest.mark.parametrize(
+    "act", [lambda chat: chat.run("1", timeot=5), lambda chat: chat.upload(b"1", name="a", replaces=True)]
+)
+def test_a_slip_of_the_pen_is_no_option(service: Service, act: Any) -> None:
+    with pytest.raises(TypeError, match=r"'timeot' is none of timeout, |'replaces' is none of name, "):
+        service.chat_does(act)
+    assert service.heard == []
+
+
 @pytest.mark.parametrize("key", ["", "a b", "a\n", "ž", "a" * 256])
 def test_a_key_that_is_none_is_refused_before_anything_is_sent(service: Service, key: str) -> None:
     with pytest.raises(InvalidInput, match="idempotency key"):

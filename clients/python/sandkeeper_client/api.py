@@ -23,6 +23,8 @@ from sandkeeper_client.wires import Wire
 
 TIMES = httpx.Timeout(60, connect=10)
 """A call is answered within 30 s, and a stream says something every 5 s."""
+LIMITS = httpx.Limits(max_connections=1_000, max_keepalive_connections=50)
+"""Who follows a run has a connection for as long as it lasts."""
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 """Failures at which the service has surely heard nothing."""
 OVERLOADED = (502, 503, 504)
@@ -273,6 +275,12 @@ def checked_token(token: str) -> str:
     if not VISIBLE.fullmatch(token):
         raise InvalidInput("the token has blanks or other characters that none has; copy it anew")
     return token
+
+
+def only_known(given: Mapping[str, Any], known: type) -> None:
+    """Raises `TypeError` where something is given that is not among a TypedDict's, as Python does for arguments."""
+    for name in set(given) - set(known.__annotations__):
+        raise TypeError(f"{name!r} is none of {', '.join(known.__annotations__)}")
 
 
 def checked_key(key: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from sandkeeper_client.api import TIMES, Api, Retries
+from sandkeeper_client.api import LIMITS, TIMES, Api, Retries
 from sandkeeper_client.chat import AsyncChat, AsyncExecution, Options, View
 from sandkeeper_client.client import api
 from sandkeeper_client.replies import (
@@ -48,7 +48,7 @@ class Sandkeeper:
         retries: Retries = Retries(),  # noqa: B008 - it is frozen
         http: httpx.Client | None = None,
     ) -> None:
-        self._api = api(BlockingWire(http or httpx.Client(timeout=TIMES)), base_url, token, retries)
+        self._api = api(BlockingWire(http or httpx.Client(timeout=TIMES, limits=LIMITS)), base_url, token, retries)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._api.url)!r})"

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypedDict, Unpack
 import httpx
 from httpx_sse import ServerSentEvent
 
-from sandkeeper_client.api import Api, Call, Transfer, checked_id, checked_key, unanswered, unexpected
+from sandkeeper_client.api import Api, Call, Transfer, checked_id, checked_key, only_known, unanswered, unexpected
 from sandkeeper_client.errors import (
     FileFailed,
     InvalidInput,
@@ -107,6 +107,7 @@ class AsyncChat:
 
     async def _execute(self, code: str, mode: str, options: Options) -> Any:
         """Returns what is answered: what came of the run, or where it is followed."""
+        only_known(options, Options)
         body: dict[str, Any] = {"chatId": self.id, "code": code, "mode": mode}
         body |= {"include": sorted(options.get("include", ())), "onBusy": options.get("on_busy", "wait")}
         timeout, files = options.get("timeout"), options.get("files")
@@ -167,6 +168,7 @@ class AsyncChat:
         Content goes straight to S3. Raises `FileFailed` if the file cannot be used, and `TimedOut` if
         it was not read in time.
         """
+        only_known(about, About)
         name = name_of(source, about.get("name"))
         kind = about.get("content_type") or type_of(name)
         with content_of(source) as content:

@@ -7,7 +7,7 @@ from typing import Self
 
 import httpx
 
-from sandkeeper_client.api import TIMES, Api, Retries
+from sandkeeper_client.api import LIMITS, TIMES, Api, Retries
 from sandkeeper_client.chat import AsyncChat
 from sandkeeper_client.replies import Health, Session
 from sandkeeper_client.wires import AsyncWire, Wire
@@ -29,7 +29,9 @@ class AsyncSandkeeper:
         retries: Retries = Retries(),  # noqa: B008 - it is frozen
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._api = api(AsyncWire(http or httpx.AsyncClient(timeout=TIMES)), base_url, token, retries)
+        self._api = api(
+            AsyncWire(http or httpx.AsyncClient(timeout=TIMES, limits=LIMITS)), base_url, token, retries
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._api.url)!r})"

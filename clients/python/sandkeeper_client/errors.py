@@ -89,7 +89,7 @@ class FileFailed(SandkeeperError):
 
 
 class TransferFailed(SandkeeperError):
-    """Content was not taken, or not given out, where it lies. Addresses are good for minutes; ask for a new one."""
+    """Content was not taken, or not given out, where it lies. Addresses are good for a while; ask for a new one."""
 
     def __init__(self, where: str, status: int, said: str) -> None:
         super().__init__(f"{where} answered {status}: {said[:SHOWN_CHARS]}")
