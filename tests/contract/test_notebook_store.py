@@ -266,11 +266,37 @@ class TestOnMoto(NotebookStoreContract):
         assert store.remove(head_of(store), delta(3, kind="notebook.deleted"))
         assert "Contents" not in moto.client("s3").list_objects_v2(Bucket=moto.name)
 
+    @pytest.mark.parametrize(
+        ("reason", "is_lost"),
+        [
+            ("ConditionalCheckFailed", True),
+            ("TransactionConflict", True),
+            ("ThrottlingError", False),
+            ("ProvisionedThroughputExceeded", False),
+        ],
+    )
+    def test_a_transaction_is_lost_to_others_or_the_table_is_busy(
+        self, moto: Backend, beside: Executor, reason: str, *, is_lost: bool
+    ) -> None:
+        made = added(on(moto, beside), "a")
+        reply: Any = {
+            "Error": {"Code": "TransactionCanceledException", "Message": ""},
+            "CancellationReasons": [{"Code": "None"}, {"Code": reason}],
+        }
+        failure = moto.client("dynamodb").exceptions.TransactionCanceledException(reply, "TransactWriteItems")
+        store = on(replace_client(moto, "transact_write_items", failure), beside)
+
+        if is_lost:
+            assert not store.commit(edit(made))
+        else:
+            with pytest.raises(StoreUnavailable):
+                store.commit(edit(made))
+
     @pytest.mark.parametrize("code", ["ThrottlingException", "InternalServerError", "RequestLimitExceeded"])
     def test_a_table_that_throttles_is_told_as_such(self, moto: Backend, beside: Executor, code: str) -> None:
         store = on(moto, beside)
         made = added(store, "a")
-        failure = ClientError({"Error": {"Code": code, "Message": ""}}, "TransactWriteItems")
+        failure: Exception = ClientError({"Error": {"Code": code, "Message": ""}}, "TransactWriteItems")
         with pytest.raises(StoreUnavailable):
             on(replace_client(moto, "transact_write_items", failure), beside).commit(edit(made))
 

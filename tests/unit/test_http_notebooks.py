@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from sandkeeper.errors import StoreUnavailable
 from sandkeeper.http.app import create_app
-from sandkeeper.model import Display, RunEnd, RunOutcome, Stream
+from sandkeeper.model import Display, RunEnd, RunOutcome
 from sandkeeper.notebooks import MAX_CELLS, MAX_METADATA_BYTES, MAX_NOTEBOOKS, Change
 from tests.world import CHAT, World
 
@@ -249,7 +249,7 @@ def test_of_two_tabs_that_edit_one_cell_the_second_is_told_and_overwrites_nothin
 
     assert slug_of(reply, 412) == "version-stale"
     assert reply.headers["etag"] == '"2"'
-    assert "version 2 of the notebook has edited it, and you have seen version 1" in reply.json()["detail"]
+    assert "cell 'a' has changed since version 1: somebody else has edited it." in reply.json()["detail"]
     assert sources(editor.read())["a"] == "first"
     assert editor.put_cell("a", reply.headers["etag"], "second").status_code == 200
 
@@ -432,21 +432,22 @@ def test_a_store_that_fails_leaves_the_notebook_as_it_was(world: World, editor: 
 # ── Room ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_outputs_that_have_no_room_in_a_reply_are_linked_to(world: World, client: TestClient) -> None:
+def test_outputs_that_have_no_room_in_a_reply_are_asked_for_cell_by_cell(world: World, client: TestClient) -> None:
     ids = [f"c{number}" for number in range(5)]
-    editor = Editor(client, [{"cellId": cell_id, "source": "1"} for cell_id in ids])
-    shown = Display({"image/png": "aaaa" * 300_000}, is_main_result=True)
-    world.sandboxes.program = lambda *_: RunOutcome([Stream("stdout", "small"), shown], RunEnd.FINISHED)
+    editor = Editor(client, [{"cellId": cell_id, "source": cell_id} for cell_id in ids])
+    shown = {cell_id: "aaaa" * (300_000 - number) for number, cell_id in enumerate(ids)}
+    world.sandboxes.program = lambda _, code: RunOutcome([Display({"image/png": shown[code]})], RunEnd.FINISHED)
     for cell_id in ids:
         editor.run(cell_id)
 
     reply = client.get(editor.url)
 
     assert len(reply.content) <= 4_000_000
-    outputs = [cell["outputs"] for cell in reply.json()["cells"]]
-    assert all(each[0]["text"] == "small" for each in outputs)
-    assert all("too large to be shown here" in each[1]["data"]["text/plain"] for each in outputs)
-    assert editor.cell("c0")["outputs"][1]["data"]["image/png"] == "aaaa" * 300_000
+    outputs = {cell["cellId"]: cell["outputs"] for cell in reply.json()["cells"]}
+    assert [cell_id for cell_id, told in outputs.items() if told is None] == ["c0", "c1"]
+    for cell_id in ids:
+        told = outputs[cell_id] or editor.cell(cell_id)["outputs"]
+        assert told[0]["data"]["image/png"] == shown[cell_id]
 
 
 def test_the_chat_of_a_notebook_needs_no_session(world: World, editor: Editor) -> None:

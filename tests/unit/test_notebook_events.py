@@ -95,6 +95,7 @@ def test_every_change_is_told_with_what_it_came_to(editor: Editor) -> None:
         "plan": None,
     }
     assert data(events[3])["cell"] is None
+    assert [data(events[place])["cell"]["outputs"] for place in (0, 5)] == [[], []]
     assert data(events[4])["executionId"] == data(events[5])["executionId"]
 
 

@@ -290,6 +290,22 @@ def test_a_repeated_request_finds_the_run_that_its_call_has_died_over(world: Wor
     assert reply.json()["cell"]["outputs"] == TEXT
 
 
+def test_a_repeated_request_that_has_come_to_nothing_yet_is_shown_in_its_cell(world: World, editor: Editor) -> None:
+    """The first call dies when the cell names its run, and before anybody else hears of that."""
+    noted = ran(world)
+    world.taps["notebook_store"].die_after("commit")
+    with pytest.raises(CallerDied):
+        run_directly(world, editor, idempotency_key="once", expected=1)
+    world.clock.advance(GIVEN_UP + timedelta(seconds=1))
+    editor.read()
+    editor.put_cell("b", "*", "another")
+
+    reply = editor.post("cells/a/run", headers={"Idempotency-Key": "once", "If-Match": '"1"'})
+
+    assert reply.status_code == 200, reply.text
+    assert (noted, reply.json()["cell"]["outputs"]) == (["a"], TEXT)
+
+
 def test_the_same_key_for_another_request_is_refused(world: World, editor: Editor) -> None:
     noted = ran(world)
     editor.post("cells/a/run", headers={"Idempotency-Key": "once"})

@@ -26,8 +26,12 @@ from sandkeeper.http.result_schemas import LinkedResult, ResultSchema
 from sandkeeper.model import ChatKey
 from sandkeeper.notebooks import Notebook
 from sandkeeper.services.notebook_feed import Position, Told
+from sandkeeper.services.notebooks import READ_BYTES
 from sandkeeper.services.requests import REPLY_BYTES
 from sandkeeper.wiring import ApiWiring
+
+SHOWING = ("cell.inserted", "cell.finished")
+"""Events that tell what their cell shows."""
 
 
 def position_of(last_event_id: str | None, after: int | None) -> Position | None:
@@ -120,11 +124,12 @@ def _data(wiring: ApiWiring, key: ChatKey, told: Told) -> tuple[str, dict[str, A
 
 
 def _cell(wiring: ApiWiring, key: ChatKey, told: Told) -> dict[str, Any] | None:
-    """Returns the cell as it is by now, None if it is gone."""
+    """Returns the cell as it is by now, None if it is gone. What it shows is told where that may have changed."""
     if told.notebook is None or told.cell_id is None or told.notebook.slot(told.cell_id) is None:
         return None
     try:
-        _, cell = wiring.notebooks.cell(key, told.notebook.notebook_id, told.cell_id)
+        max_bytes = READ_BYTES if told.delta is not None and told.delta.kind in SHOWING else 0
+        _, cell = wiring.notebooks.cell(key, told.notebook.notebook_id, told.cell_id, max_bytes=max_bytes)
     except SandkeeperError:
         return None
     return fitted_cell(key, cell, wiring.overflow, EVENT_BYTES).model_dump(mode="json", by_alias=True)

@@ -362,7 +362,7 @@ def _url(chat: ChatKey, notebook_id: str) -> str:
 def _whole(wiring: ApiWiring, chat: ChatKey, notebook_id: str, response: Response) -> NotebookSchema:
     notebook, cells = wiring.notebooks.read(chat, notebook_id)
     response.headers.update({"ETag": etag(notebook.edited), "Cache-Control": "no-store"})
-    return fitted_notebook(notebook, cells, wiring.overflow)
+    return fitted_notebook(notebook, cells)
 
 
 def _cell(wiring: ApiWiring, chat: ChatKey, notebook_id: str, cell_id: str, response: Response) -> CellSchema:

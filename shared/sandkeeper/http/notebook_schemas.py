@@ -193,7 +193,8 @@ class CellSchema(Wire):
     etag: str = Field(description="For `If-Match`: names what the cell says, whatever it shows.")
     execution_count: int | None = Field(description="Which of its session's runs it was.")
     outputs: list[Output] | None = Field(
-        description="As nbformat 4.5 has them. Null where a notebook has too many: then ask for the cell."
+        description="As nbformat 4.5 has them. Null where they are not told: an event tells of something else, or"
+        " there is no room for them; ask for the cell."
     )
     last_run: LastRun | None
 

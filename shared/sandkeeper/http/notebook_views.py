@@ -1,4 +1,4 @@
-"""Notebooks and cells within the size of a reply: the largest outputs are linked to."""
+"""Notebooks and cells within the size of a reply."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,36 +16,26 @@ AROUND_BYTES = 10_000
 """What a reply has besides its cells, and commas."""
 
 
-def fitted_notebook(notebook: Notebook, cells: Sequence[Cell], overflow: Overflow) -> NotebookSchema:
-    """Returns the notebook with its cells. Where room is short, each cell has the same share of it."""
-    bare = [CellSchema.of(cell, []) for cell in cells]
-    told = NotebookSchema.whole(notebook, bare)
-    room = REPLY_BYTES - AROUND_BYTES - weight(to_json(told, by_alias=True))
-    sizes = [0 if cell.outputs is None else weight(to_json(cell.outputs)) for cell in cells]
-    share = _share(sizes, room)
-    fitting = Fitting(overflow, notebook.key)
-    return NotebookSchema.whole(notebook, [_with_outputs(cell, fitting, share) for cell in cells])
+def fitted_notebook(notebook: Notebook, cells: Sequence[Cell]) -> NotebookSchema:
+    """Returns the notebook with its cells. Where all they show has no room, what shows least is told."""
+    bare = NotebookSchema.whole(notebook, [CellSchema.of(cell, []) for cell in cells])
+    left = REPLY_BYTES - AROUND_BYTES - weight(to_json(bare, by_alias=True))
+    sizes = {place: weight(to_json(cell.outputs)) for place, cell in enumerate(cells) if cell.outputs is not None}
+    told = dict[int, list[Any]]()
+    for place, size in sorted(sizes.items(), key=lambda each: each[1]):
+        left -= size
+        if left < 0:
+            break
+        told[place] = [*(cells[place].outputs or ())]
+    return NotebookSchema.whole(
+        notebook, [CellSchema.of(cell, told.get(place)) for place, cell in enumerate(cells)]
+    )
 
 
 def fitted_cell(key: ChatKey, cell: Cell, overflow: Overflow, max_bytes: int = REPLY_BYTES) -> CellSchema:
-    """Returns the cell, within so many bytes."""
-    room = max_bytes - AROUND_BYTES - weight(to_json(CellSchema.of(cell, []), by_alias=True))
-    return _with_outputs(cell, Fitting(overflow, key), max(0, room))
-
-
-def _with_outputs(cell: Cell, fitting: Fitting, room: int) -> CellSchema:
+    """Returns the cell in at most so many bytes: what shows most is linked to."""
     if cell.outputs is None:
         return CellSchema.of(cell, None)
+    room = max_bytes - AROUND_BYTES - weight(to_json(CellSchema.of(cell, []), by_alias=True))
     outputs: list[Any] = [dict(output) for output in cell.outputs]
-    return CellSchema.of(cell, fitting.fit([], outputs, room)[1])
-
-
-def _share(sizes: Sequence[int], room: int) -> int:
-    """Returns how much each may have at most, so that all have room: who needs less leaves it to others."""
-    left, share = room, room
-    for place, size in enumerate(sorted(sizes)):
-        share = left // (len(sizes) - place)
-        if size > share:
-            return share
-        left -= size
-    return room if not sizes else max(share, *sizes)
+    return CellSchema.of(cell, Fitting(overflow, key).fit([], outputs, max(0, room))[1])

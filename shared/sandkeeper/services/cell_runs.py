@@ -25,6 +25,7 @@ from sandkeeper.services.notebook import shown_by
 from sandkeeper.services.notebooks import Notebooks, slot_of
 from sandkeeper.services.requests import Mode, Once, RunReply, RunRequest
 from sandkeeper.services.sessions import OnBusy
+from sandkeeper.services.versions import require_cell
 
 GIVEN_UP = timedelta(seconds=60)
 """A run that is unknown this long after it was claimed never begins: the call that was to begin it is long over."""
@@ -66,9 +67,9 @@ class CellRuns:
         slot_of(self.notebooks.get(key, notebook_id), cell_id)
         name = f"{notebook_id} {cell_id} {ask.idempotency_key or self.notebooks.new_id()}"
         once, run_id = self.once(key, name, ask.digest, ask.idempotency_key)
-        is_known = ask.idempotency_key is not None and self.runs.get(key, run_id) is not None
+        known = None if ask.idempotency_key is None else self.runs.get(key, run_id)
         code, before = "", None
-        if not is_known:
+        if known is None or known.end is None:
             code, before = self._claimed(key, notebook_id, cell_id, run_id, ask.expected)
         request = RunRequest(
             key=key,
@@ -102,14 +103,14 @@ class CellRuns:
         def alter(head: Notebook) -> Change | None:
             nonlocal code, before
             slot = slot_of(head, cell_id)
+            code, before = self.code_of(head, slot), slot.run
+            if slot.run is not None and slot.run.execution_id == run_id:
+                return None
             if expected is not None:
-                self.notebooks.require_cell(slot, expected)
+                require_cell(slot, expected)
             if slot.kind != "code":
                 raise InvalidRequest(f"cell {cell_id!r} is {slot.kind}, which does not run; run a code cell")
-            code, before = self.code_of(head, slot), slot.run
             if slot.run is not None and slot.run.is_open:
-                if slot.run.execution_id == run_id:
-                    return None
                 raise SessionBusy(
                     f"cell {cell_id!r} is running as execution {slot.run.execution_id!r}; follow that, or stop it"
                 )
@@ -159,21 +160,23 @@ class CellRuns:
 
     def settled(self, notebook: Notebook) -> Notebook:
         """Returns the notebook with what has come of its runs, as far as they have ended and can be asked for."""
-        key, notebook_id = notebook.key, notebook.notebook_id
         for slot in notebook.running:
             assert slot.run is not None, "it is running"  # noqa: S101
             try:
-                execution = self.executions.get(key, slot.run.execution_id)
-            except ExecutionNotFound:
-                if slot.run.begun_at + GIVEN_UP < self.notebooks.clock():
-                    notebook = self._given_back(key, notebook_id, slot.cell_id, slot.run.execution_id, None)
-                continue
+                notebook = self._looked_at(notebook, slot.cell_id, slot.run)
             except SandkeeperError as error:
                 self.journal.note("cell.not_settled", error=type(error).__name__)
-                continue
-            if execution.end is not None:
-                notebook = self._settle(notebook_id, slot.cell_id, execution)
         return notebook
+
+    def _looked_at(self, notebook: Notebook, cell_id: str, run: CellRun) -> Notebook:
+        """Returns the notebook with what has come of the run, if that can be said."""
+        try:
+            execution = self.executions.get(notebook.key, run.execution_id)
+        except ExecutionNotFound:
+            is_late = run.begun_at + GIVEN_UP < self.notebooks.clock()
+            where = notebook.key, notebook.notebook_id, cell_id
+            return self._given_back(*where, run.execution_id, None) if is_late else notebook
+        return notebook if execution.end is None else self._settle(notebook.notebook_id, cell_id, execution)
 
     def _settle(self, notebook_id: str, cell_id: str, execution: Execution) -> Notebook:
         """Returns the notebook with what the run has come to, once."""

@@ -15,12 +15,9 @@ from sandkeeper.errors import (
     NotebookNotFound,
     QuotaExceeded,
     StoreUnavailable,
-    VersionMissing,
-    VersionStale,
 )
 from sandkeeper.model import ChatKey, Clock, NewId
 from sandkeeper.notebooks import (
-    ANY,
     MAX_NOTEBOOKS,
     Cell,
     Change,
@@ -48,6 +45,7 @@ from sandkeeper.services.cells import (
     source_of,
     source_part,
 )
+from sandkeeper.services.versions import require_cell, require_whole
 
 WRITE_S = 5.0
 """How long a change is tried that others are faster with."""
@@ -74,9 +72,7 @@ class Notebooks:
         """Returns the notebook's head. Raises `NotebookNotFound`."""
         found = self.store.get(key, notebook_id)
         if found is None:
-            raise NotebookNotFound(
-                f"chat {key.chat_id!r} has no notebook {notebook_id!r}; list its notebooks to see their ids"
-            )
+            raise _not_found(key, notebook_id)
         return found
 
     def page(self, key: ChatKey, *, limit: int, after: str | None = None) -> tuple[Sequence[Notebook], str | None]:
@@ -88,23 +84,25 @@ class Notebooks:
         """Returns the notebook and its cells, as they are at one moment. Of very many outputs some are left out."""
         for _ in range(READ_TRIES):
             notebook = self.get(key, notebook_id)
-            cells = self._cells(notebook, notebook.slots)
+            cells = self._cells(notebook, notebook.slots, READ_BYTES)
             if cells is not None:
                 return notebook, cells
         raise StoreUnavailable(f"notebook {notebook_id!r} changes faster than it can be read; try again")
 
-    def cell(self, key: ChatKey, notebook_id: str, cell_id: str) -> tuple[Notebook, Cell]:
-        """Returns a cell of the notebook. Raises `CellNotFound`."""
+    def cell(
+        self, key: ChatKey, notebook_id: str, cell_id: str, *, max_bytes: int = READ_BYTES
+    ) -> tuple[Notebook, Cell]:
+        """Returns a cell of the notebook; with what it shows, unless that is too much. Raises `CellNotFound`."""
         for _ in range(READ_TRIES):
             notebook = self.get(key, notebook_id)
-            cells = self._cells(notebook, [slot_of(notebook, cell_id)])
+            cells = self._cells(notebook, [slot_of(notebook, cell_id)], max_bytes)
             if cells is not None:
                 return notebook, cells[0]
         raise StoreUnavailable(f"cell {cell_id!r} changes faster than it can be read; try again")
 
-    def _cells(self, notebook: Notebook, slots: Sequence[Slot]) -> Sequence[Cell] | None:
+    def _cells(self, notebook: Notebook, slots: Sequence[Slot], max_bytes: int) -> Sequence[Cell] | None:
         """Returns the cells, None if the notebook has changed since it was read."""
-        refs, left = [slot.source for slot in slots], READ_BYTES
+        refs, left = [slot.source for slot in slots], max_bytes
         shown = dict[str, Ref]()
         for slot in slots:
             if slot.outputs is not None and slot.outputs.size_bytes <= left:
@@ -145,20 +143,16 @@ class Notebooks:
 
     def delete(self, key: ChatKey, notebook_id: str, expected: Expected) -> None:
         """Removes the notebook. Raises `NotebookNotFound`, `VersionMissing` and `VersionStale`."""
-        budget = Budget.of(WRITE_S)
-        for attempt in range(1_000):
-            notebook = self.store.get(key, notebook_id)
-            if notebook is None:
-                self.store.sweep(key, notebook_id)
-                self.get(key, notebook_id)
-            else:
-                self._require_whole(notebook, expected)
-                delta = self._delta(notebook, "notebook.deleted")
-                if self.store.remove(notebook, delta):
-                    return
+        budget, attempt = Budget.of(WRITE_S), 0
+        while (notebook := self.store.get(key, notebook_id)) is not None:
+            require_whole(self.store, notebook, expected)
+            if self.store.remove(notebook, self._delta(notebook, "notebook.deleted")):
+                return
             if not budget.pause(attempt, reserve_s=0):
-                break
-        raise _too_busy(notebook_id)
+                raise _too_busy(notebook_id)
+            attempt += 1
+        self.store.sweep(key, notebook_id)  # whoever removed it may have died over its parts
+        raise _not_found(key, notebook_id)
 
     def _drafted(self, drafts: Sequence[Draft], version: int) -> tuple[list[Slot], list[Part]]:
         """Returns new cells, as an editor has drafted them, and their parts."""
@@ -203,7 +197,7 @@ class Notebooks:
         require_small(metadata or {}, "/metadata")
 
         def alter(head: Notebook) -> Change | None:
-            self._require_whole(head, expected)
+            require_whole(self.store, head, expected)
             texts = self.store.texts(head, [slot.source for slot in head.slots])
             slots, parts = list[Slot](), list[Part]()
             for draft in drafts:
@@ -267,7 +261,7 @@ class Notebooks:
 
         def alter(head: Notebook) -> Change:
             slot = slot_of(head, cell_id)
-            self.require_cell(slot, expected)
+            require_cell(slot, expected)
             made, parts = self._redrafted(head, draft, slot, self.store.texts(head, [slot.source]))
             slots = head.with_slot(made).slots
             return self.changed(head, "cell.updated", cell_id=cell_id, parts=parts, edited=True, slots=slots)
@@ -294,7 +288,7 @@ class Notebooks:
 
         def alter(head: Notebook) -> Change:
             dropped = slot_of(head, cell_id)
-            self.require_cell(dropped, expected)
+            require_cell(dropped, expected)
             slots = tuple(slot for slot in head.slots if slot is not dropped)
             return self.changed(head, "cell.deleted", cell_id=cell_id, edited=True, slots=slots)
 
@@ -352,43 +346,6 @@ class Notebooks:
         version = head.version + 1
         return Delta(version=version, at=self.clock(), kind=kind, cell_id=cell_id, execution_id=execution_id)
 
-    def _require_whole(self, head: Notebook, expected: Expected) -> None:
-        """Raises unless the caller has seen the last edit of the notebook."""
-        if expected is None:
-            raise VersionMissing(_name_it(f"notebook {head.notebook_id!r}", head.edited), head.edited)
-        if expected not in (ANY, head.edited):
-            detail = f"notebook {head.notebook_id!r} has changed: {self._edits(head, expected)}"
-            raise VersionStale(f'{detail}. Read it again; its ETag is "{head.edited}"', head.edited)
-
-    def _edits(self, head: Notebook, since: Expected) -> str:
-        """Returns in words what has been edited since a version."""
-        assert isinstance(since, int), "whoever takes any version is never too late"  # noqa: S101
-        known = self.store.deltas(head.key, head.notebook_id, after=min(since, head.edited), limit=100)
-        told = [delta for delta in known if delta.kind in _EDITS]
-        words = [_EDITS[delta.kind].format(f" {delta.cell_id!r}" if delta.cell_id else "") for delta in told[-5:]]
-        more = f"{len(told) - 5} earlier edits, " if len(told) > 5 else ""
-        return more + ", ".join(words) if words else f"its version was {since}, and is {head.edited}"
-
-    def require_cell(self, slot: Slot, expected: Expected) -> None:
-        """Raises unless the caller has seen the last edit of the cell."""
-        if expected is None:
-            raise VersionMissing(_name_it(f"cell {slot.cell_id!r}", slot.version), slot.version)
-        if expected not in (ANY, slot.version):
-            raise VersionStale(
-                f"cell {slot.cell_id!r} has changed: version {slot.version} of the notebook has edited it, and you"
-                f' have seen version {expected} of it. Read it again; its ETag is "{slot.version}"',
-                slot.version,
-            )
-
-
-_EDITS: Mapping[DeltaKind, str] = {
-    "cell.inserted": "cell{} was inserted",
-    "cell.updated": "cell{} was edited",
-    "cell.moved": "cell{} was moved",
-    "cell.deleted": "cell{} was deleted",
-    "notebook.updated": "all of it was replaced",
-}
-
 
 def slot_of(notebook: Notebook, cell_id: str) -> Slot:
     """Returns the cell of this id. Raises `CellNotFound`."""
@@ -409,8 +366,10 @@ def _those_in(left: Sequence[str], ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(cell_id for cell_id in left if cell_id in ids)
 
 
-def _name_it(what: str, version: int) -> str:
-    return f'send If-Match with the ETag of {what} that you have read; that of now is "{version}"'
+def _not_found(key: ChatKey, notebook_id: str) -> NotebookNotFound:
+    return NotebookNotFound(
+        f"chat {key.chat_id!r} has no notebook {notebook_id!r}; list its notebooks to see their ids"
+    )
 
 
 def _too_busy(notebook_id: str) -> StoreUnavailable:
