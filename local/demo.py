@@ -253,11 +253,14 @@ class Chat:
         return execution
 
     def _follow(self, execution: client.Execution) -> Iterator[str]:
-        """The lines that the run prints, as it prints them."""
+        """The lines that the run prints, as it prints them; a busy kernel may tell one in two pieces."""
+        begun = ""
         for event in execution.events():
-            for line in event.text.splitlines() if isinstance(event, client.Output) else ():
-                self.tell(line)
-                yield line
+            if isinstance(event, client.Output):
+                *lines, begun = (begun + event.text).split("\n")
+                for line in lines:
+                    self.tell(line)
+                    yield line
 
     def close(self) -> Seen:
         self.chat.close()

@@ -24,7 +24,7 @@ from local.deployed import STACK_NAME
 from local.project import ROOT
 from sandkeeper.adapters.dynamodb import items
 from sandkeeper.model import ChatKey
-from sandkeeper_client import Sandkeeper
+from sandkeeper_client import Ended, Event, Output, Sandkeeper
 from tests.e2e.conftest import EXECUTE, Chat, a_chat
 from tests.local_command import local_command, until
 from tests.sandbox_server import Server
@@ -105,21 +105,28 @@ def test_the_main_job_passes_gateway_functions_and_s3(deployed: Deployed, tmp_pa
                 step()
 
 
-def test_a_run_of_its_own_is_followed_and_cancelled_through_the_gateway(chat: Chat) -> None:
-    code = "import itertools, time\nfor lap in itertools.count():\n    print('lap', lap)\n    time.sleep(0.2)"
-    accepted = chat.execute(code, mode="async")
-    assert accepted.status_code == 202
-    run = accepted.json()
-    until(lambda: "lap 1" in _events(chat, run["eventsUrl"]), "output")
-    cancelled = chat.client.post(f"{run['statusUrl']}/cancel").raise_for_status().json()
-    assert cancelled["result"]["errorDetail"]["kind"] == "cancelled"
-    assert "event: end" in _events(chat, run["eventsUrl"])
+def test_a_run_of_its_own_is_followed_and_cancelled_through_the_gateway(deployed: Deployed, chat: Chat) -> None:
+    """Each reply with events goes through whole: the client asks for those that follow."""
+    with Sandkeeper(deployed.api_url, deployed.api_key) as service:
+        execution = service.chat(chat.id).start(
+            "import itertools, time\nfor lap in itertools.count():\n    print('lap', lap)\n    time.sleep(0.2)"
+        )
+        heard: list[Event] = []
+        for event in execution.events():
+            heard.append(event)
+            if "lap 20\n" in _told(heard):
+                break
+        cancelled = execution.cancel()
+        heard += execution.events(after=heard[-1].id)
+
+    assert cancelled.error_detail is not None
+    assert cancelled.error_detail.kind == "cancelled"
+    assert _told(heard) == cancelled.text
+    assert isinstance(heard[-1], Ended)
 
 
-def _events(chat: Chat, url: str) -> str:
-    answer = chat.client.get(url).raise_for_status()
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    return answer.text
+def _told(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Output))
 
 
 @pytest.mark.parametrize(

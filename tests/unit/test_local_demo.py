@@ -140,9 +140,10 @@ def accepted(code: str) -> httpx.Response:
 
 
 def told(lines: list[str], after: int, *, at_once: int) -> httpx.Response:
-    """The events behind the number `after`, so many of them: an end comes behind the last line."""
+    """The events behind the number `after`, so many of them: lines in two pieces, and an end."""
     over = {"at": NOW, "success": True, "error": None, "errorDetail": None, "artifacts": []}
-    events = [("output", {"at": NOW, "results": [text(line)]}) for line in lines] + [("end", over)]
+    pieces = [piece for line in lines for piece in (line[:4], line[4:])]
+    events = [("output", {"at": NOW, "results": [text(piece)]}) for piece in pieces] + [("end", over)]
     coming = [*enumerate(events, 1)][after : after + at_once]
     said = [f"id: {number}\nevent: {event}\ndata: {json.dumps(data)}\n\n" for number, (event, data) in coming]
     return httpx.Response(200, headers={"content-type": "text/event-stream"}, text="".join(said))
