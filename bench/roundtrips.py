@@ -62,11 +62,11 @@ the second table are in the order of their beginning; which of them run side by 
             ),
         ],
         {
-            f"a warm call: {warm['DynamoDB']} = 3 requests to DynamoDB": warm["DynamoDB"] == 3,
-            f"a warm call: {warm['sandbox']} = 1 request to its sandbox, and no other": (
-                warm["sandbox"] == 1 and warm.total() == 4
+            f"a warm call: {warm['DynamoDB']} ≤ 3 requests to DynamoDB": warm["DynamoDB"] <= 3,
+            f"a warm call: {warm.total() - warm['DynamoDB']} ≤ 1 other request: its run": (
+                warm["sandbox"] == 1 and warm.total() - warm["DynamoDB"] == 1
             ),
-            f"a first call: {first['control plane']} = 1 request to the control plane": first["control plane"] == 1,
+            f"a first call: {first['control plane']} ≤ 1 request to the control plane": first["control plane"] <= 1,
         },
     )
 
