@@ -47,11 +47,15 @@ MORE_RULES_THAN_SCHEMA = [
     ("GET /api/chats/{chatId}/executions", positive_data_acceptance),
     ("GET /api/chats/{chatId}/artifacts", positive_data_acceptance),
     ("GET /api/chats/{chatId}/notebooks", positive_data_acceptance),
-    # Cells' ids differ, a file is of nbformat 4, and `If-Match` comes from an earlier reply.
+    # Cells' ids differ and have one place, a file is of nbformat 4, `If-Match` comes from an earlier reply.
     ("POST /api/chats/{chatId}/notebooks", positive_data_acceptance),
     ("POST /api/chats/{chatId}/notebooks/import", positive_data_acceptance),
     ("PUT /api/chats/{chatId}/notebooks/{notebookId}", positive_data_acceptance),
+    ("DELETE /api/chats/{chatId}/notebooks/{notebookId}", positive_data_acceptance),
     ("POST /api/chats/{chatId}/notebooks/{notebookId}/cells", positive_data_acceptance),
+    ("PUT /api/chats/{chatId}/notebooks/{notebookId}/cells/{cellId}", positive_data_acceptance),
+    ("DELETE /api/chats/{chatId}/notebooks/{notebookId}/cells/{cellId}", positive_data_acceptance),
+    ("POST /api/chats/{chatId}/notebooks/{notebookId}/cells/{cellId}/run", positive_data_acceptance),
     ("GET /api/chats/{chatId}/notebooks/{notebookId}/events", positive_data_acceptance),
     # Each prompt has arguments of its own.
     ("GET /api/chats/{chatId}/prompts/{promptName}", positive_data_acceptance),

@@ -1,20 +1,25 @@
 """Following a notebook: its changes, and what its cells put out, from wherever a client has come to."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
+from sandkeeper.errors import SandboxUnavailable
 from sandkeeper.http import notebook_events
+from sandkeeper.http.app import create_app
+from sandkeeper.http.execute_routes import GATHER_S
 from sandkeeper.model import Stream
 from sandkeeper.runs import RunEvent
 from sandkeeper.services.notebook_feed import Position
 from tests.unit.test_http_events import Frame, frames
 from tests.unit.test_http_notebooks import Editor, slug_of
 from tests.unit.test_notebook_runs import CODE, DONE, began, goes_on
-from tests.world import Patience, World
+from tests.world import TOKEN, Patience, World
 
 
 @pytest.fixture(autouse=True)
@@ -250,8 +255,6 @@ def test_a_sandbox_that_does_not_answer_keeps_nobody_from_the_changes(
     began(editor)
 
     def fail(*_: Any, **__: Any) -> list[RunEvent]:
-        from sandkeeper.errors import SandboxUnavailable  # noqa: PLC0415
-
         raise SandboxUnavailable("no answer")
 
     world.taps["sandboxes"].instead["follow"] = fail
@@ -292,3 +295,54 @@ def test_more_changes_than_are_read_at_once_are_all_told(editor: Editor) -> None
         editor.put_cell("a", "*", str(number))
 
     assert [version for version, _ in told(follow(editor, after=1))] == [str(number) for number in range(2, 122)]
+
+
+# ── Where replies are sent whole ────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def behind_a_gateway(world: World, editor: Editor) -> Iterator[Editor]:
+    """The same tab, whose replies are sent once they are whole."""
+    app = create_app(world.wiring)
+
+    async def in_lambda(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "aws.event": {}}, receive, send)
+
+    with TestClient(in_lambda, headers={"Authorization": f"Bearer {TOKEN}"}) as caller:
+        whole = copy(editor)
+        whole.client = caller
+        yield whole
+
+
+def test_a_reply_that_is_sent_whole_tells_what_there_is_and_a_little_more(
+    world: World, behind_a_gateway: Editor, patience: Patience
+) -> None:
+    goes_on(world)
+    run_id = began(behind_a_gateway)
+    write(world, run_id, "one")
+    patience.events += [lambda: None, lambda: write(world, run_id, "too late")]
+
+    first = follow(behind_a_gateway, after=1)
+    waited = sum(patience.slept)
+    rest = follow(behind_a_gateway, first[-1]["id"])
+
+    assert told(first) == [("2", "cell.started"), ("2", "cell.output")]
+    assert waited <= GATHER_S
+    assert told(rest) == [("2", "cell.output")]
+
+
+def test_a_reply_that_is_sent_whole_waits_for_something_to_tell(
+    behind_a_gateway: Editor, patience: Patience
+) -> None:
+    patience.events += [lambda: None, lambda: behind_a_gateway.put_cell("a", "*", "2")]
+
+    assert told(follow(behind_a_gateway, after=1)) == [("2", "cell.updated")]
+    assert follow(behind_a_gateway, after=2) == []
+
+
+def test_whoever_does_not_want_to_wait_is_told_what_there_is(editor: Editor, patience: Patience) -> None:
+    editor.put_cell("a", "*", "2")
+
+    assert told(follow(editor, after=1, waitMs=0)) == [("2", "cell.updated")]
+    assert follow(editor, after=2, waitMs=0) == []
+    assert patience.slept == []

@@ -51,6 +51,7 @@ class NotebookPlans:
         Raises `SessionBusy` while all are running already. When it raises, no cell was begun.
         """
         budget = Budget.of(CALL_BUDGET_S)
+        self.cells.settled(self.cells.notebooks.get(key, notebook_id))
         name = f"{notebook_id} all {ask.idempotency_key or self.cells.notebooks.new_id()}"
         plan_id = self.cells.once(key, name, ask.digest, ask.idempotency_key)[1]
         notebook = self._planned(key, notebook_id, plan_id, ask)
@@ -70,7 +71,6 @@ class NotebookPlans:
 
     def _planned(self, key: ChatKey, notebook_id: str, plan_id: str, ask: PlanAsk) -> Notebook:
         """Returns the notebook with a plan to run all its code cells; as it is, if it has had this one."""
-        self.cells.settled(self.cells.notebooks.get(key, notebook_id))
 
         def alter(head: Notebook) -> Change | None:
             if head.plan is not None and head.plan.plan_id != plan_id:
