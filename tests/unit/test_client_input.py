@@ -15,10 +15,12 @@ from sandkeeper.http.problems import STATUS_AND_SLUG
 from sandkeeper_client import (
     AsyncChat,
     AsyncExecution,
+    AsyncNotebook,
     AsyncSandkeeper,
     Chat,
     Execution,
     InvalidInput,
+    Notebook,
     Problem,
     RunFailed,
     Sandkeeper,
@@ -281,7 +283,13 @@ def _camel(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "awaiting"), [(Sandkeeper, AsyncSandkeeper), (Chat, AsyncChat), (Execution, AsyncExecution)]
+    ("waiting", "awaiting"),
+    [
+        (Sandkeeper, AsyncSandkeeper),
+        (Chat, AsyncChat),
+        (Execution, AsyncExecution),
+        (Notebook, AsyncNotebook),
+    ],
 )
 def test_both_forms_have_the_same_methods_with_the_same_words(waiting: type[Any], awaiting: type[Any]) -> None:
     def methods(form: type[Any], renamed: str = "") -> dict[str, tuple[list[str], str | None]]:

@@ -7,8 +7,8 @@ with Sandkeeper("https://…", "sk_…") as service:
 """
 
 from sandkeeper_client.api import Retries
-from sandkeeper_client.blocking import Chat, Execution, Sandkeeper
-from sandkeeper_client.chat import AsyncChat, AsyncExecution, Options
+from sandkeeper_client.blocking import Chat, Execution, Notebook, Sandkeeper
+from sandkeeper_client.chat import AsyncChat, Options
 from sandkeeper_client.client import AsyncSandkeeper
 from sandkeeper_client.errors import (
     ConnectionFailed,
@@ -32,6 +32,8 @@ from sandkeeper_client.errors import (
     Unavailable,
     UnexpectedReply,
 )
+from sandkeeper_client.executions import AsyncExecution
+from sandkeeper_client.notebooks import AsyncNotebook
 from sandkeeper_client.replies import (
     Column,
     Context,
@@ -66,6 +68,7 @@ __all__ = [
     "Artifact",
     "AsyncChat",
     "AsyncExecution",
+    "AsyncNotebook",
     "AsyncSandkeeper",
     "Chat",
     "Column",
@@ -85,6 +88,7 @@ __all__ = [
     "InvalidInput",
     "InvalidRequest",
     "NotFound",
+    "Notebook",
     "Options",
     "Output",
     "Package",

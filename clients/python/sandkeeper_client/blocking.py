@@ -1,7 +1,7 @@
 """The service, for programs that wait for each call: `client` and `chat`, word for word, without `await`."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -9,8 +9,10 @@ from typing import Any, Self, Unpack
 import httpx
 
 from sandkeeper_client.api import LIMITS, TIMES, Api, Retries
-from sandkeeper_client.chat import AsyncChat, AsyncExecution, Options, View
+from sandkeeper_client.chat import AsyncChat, Options
 from sandkeeper_client.client import api
+from sandkeeper_client.executions import AsyncExecution, View
+from sandkeeper_client.notebooks import AsyncNotebook, CellType
 from sandkeeper_client.replies import (
     Context,
     File,
@@ -180,9 +182,21 @@ class Chat:
         """Returns the chat as a Jupyter notebook, with all outputs."""
         return done(self._chat.notebook())
 
+    def create_notebook(self, title: str) -> "Notebook":
+        """Returns a notebook that has been made in this chat, without cells."""
+        return Notebook(done(self._chat.create_notebook(title)))
+
+    def open_notebook(self, notebook_id: str) -> "Notebook":
+        """Returns the chat's notebook of this id."""
+        return Notebook(self._chat.open_notebook(notebook_id))
+
     def context(self) -> Context:
         """Returns what a model has to know to write code that works in this chat."""
         return done(self._chat.context())
+
+    def prompt(self, name: str, **arguments: str) -> str:
+        """Returns the prompt of this name, filled from the chat: `data-analysis`, `error-recovery` …"""
+        return done(self._chat.prompt(name, **arguments))
 
 
 class Execution:
@@ -217,3 +231,44 @@ class Execution:
         Connections that end before are followed by others: no event is lost, and none comes twice.
         """
         return each(self._execution.events(after=after))
+
+
+class Notebook:
+    """A notebook of the chat: its code cells run in the chat's session, and keep what they show."""
+
+    def __init__(self, notebook: AsyncNotebook) -> None:
+        self._notebook = notebook
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+    @property
+    def id(self) -> str:
+        """What finds the notebook again: `chat.open_notebook(id)`."""
+        return self._notebook.id
+
+    def add(
+        self,
+        source: str,
+        *,
+        kind: CellType = "code",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Returns the id of a cell that has been put at the notebook's end."""
+        return done(self._notebook.add(source, kind=kind, metadata=metadata))
+
+    def run(
+        self,
+        cell_id: str,
+        *,
+        timeout: float | None = None,
+        include: Collection[View] = (),
+        idempotency_key: str | None = None,
+    ) -> Execution:
+        """Returns at once the run of a cell, which shows what comes of it; what may be given is as in `Options`."""
+        run = self._notebook.run(cell_id, timeout=timeout, include=include, idempotency_key=idempotency_key)
+        return Execution(done(run))
+
+    def ipynb(self) -> dict[str, Any]:
+        """Returns the notebook as a file of nbformat 4.5, with what its cells show."""
+        return done(self._notebook.ipynb())

@@ -4,54 +4,46 @@ import inspect
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-import httpx
-from httpx_sse import ServerSentEvent
-
-from sandkeeper_client.api import Api, Call, Transfer, checked_id, checked_key, only_known, unanswered, unexpected
+from sandkeeper_client.api import Api, Call, Transfer, checked_id, checked_key, only_known
 from sandkeeper_client.errors import (
     FileFailed,
     InvalidInput,
     NotFound,
     TimedOut,
-    UnexpectedReply,
 )
+from sandkeeper_client.executions import AsyncExecution, View
+from sandkeeper_client.notebooks import AsyncNotebook
 from sandkeeper_client.replies import (
     Context,
     File,
     FileList,
+    FilledPrompt,
     Installed,
     Interrupted,
+    MadeNotebook,
     RegisteredFile,
     Session,
     Status,
 )
 from sandkeeper_client.runs import (
-    EVENTS,
     Artifact,
     Begun,
-    Ended,
-    Event,
     Output,
     PastRun,
-    Progress,
     Result,
     Run,
 )
 from sandkeeper_client.uploads import About, Source, content_of, name_of, size_of, type_of
 
 EXECUTE = "/api/jupyter/execute"
-POLL_MS = 20_000
-"""How long the service is asked to wait for a run's end, at most."""
-AGAIN_S = 0.2
 READ_WITHIN_S, READ_FIRST_S, READ_LONGEST_S = 60.0, 0.05, 1.0
 """For how long it is asked whether a file has been read, and how soon again."""
 
-View = Literal["outputs", "model"]
 Heard = Callable[[Output], Awaitable[object] | object]
 
 
@@ -94,15 +86,15 @@ class AsyncChat:
             await _tell(on_output, execution)
         return Run.of(told) if "success" in told else await execution.wait()
 
-    async def start(self, code: str, **options: Unpack[Options]) -> "AsyncExecution":
+    async def start(self, code: str, **options: Unpack[Options]) -> AsyncExecution:
         """Returns at once the run that has begun; `options` are those of `Options`."""
         return self._handle(await self._execute(code, "async", options), options)
 
-    def execution(self, execution_id: str, *, include: Collection[View] = ()) -> "AsyncExecution":
+    def execution(self, execution_id: str, *, include: Collection[View] = ()) -> AsyncExecution:
         """Returns the run of this id, whoever has begun it."""
         return AsyncExecution(self._api, self.id, execution_id, include)
 
-    def _handle(self, told: Any, options: Options) -> "AsyncExecution":
+    def _handle(self, told: Any, options: Options) -> AsyncExecution:
         return self.execution(Begun.of(told).execution_id, include=options.get("include", ()))
 
     async def _execute(self, code: str, mode: str, options: Options) -> Any:
@@ -156,9 +148,9 @@ class AsyncChat:
         path = f"{self._path}/packages"
         return Installed.of(await self._api.json(Call(method="POST", path=path, json={"packages": packages})))
 
-    def _once(self, path: str) -> Call:
+    def _once(self, path: str, body: Mapping[str, Any] | None = None) -> Call:
         """Returns a call that would do another thing if it was heard twice."""
-        return Call(method="POST", path=self._path + path, is_repeatable=False)
+        return Call(method="POST", path=self._path + path, json=body, is_repeatable=False)
 
     # ── Files ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -254,85 +246,23 @@ class AsyncChat:
         notebook: dict[str, Any] = await self._api.get(f"{self._path}/notebook")
         return notebook
 
+    async def create_notebook(self, title: str) -> AsyncNotebook:
+        """Returns a notebook that has been made in this chat, without cells."""
+        told = await self._api.json(self._once("/notebooks", {"title": title, "cells": []}))
+        return self.open_notebook(MadeNotebook.of(told).notebook_id)
+
+    def open_notebook(self, notebook_id: str) -> AsyncNotebook:
+        """Returns the chat's notebook of this id."""
+        return AsyncNotebook(self._api, self.id, notebook_id)
+
     async def context(self) -> Context:
         """Returns what a model has to know to write code that works in this chat."""
         return Context.of(await self._api.get(f"{self._path}/context"))
 
-
-class AsyncExecution:
-    """A run that has begun, and goes on without anybody."""
-
-    def __init__(self, api: Api, chat_id: str, execution_id: str, include: Collection[View] = ()) -> None:
-        self._api = api
-        self.id = checked_id("execution id", execution_id)
-        self._path = f"/api/chats/{chat_id}/executions/{self.id}"
-        self._include = sorted(include)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.id!r})"
-
-    async def look(self, *, wait: float = 0) -> Progress:
-        """Returns how far the run is; waits for its end so many seconds, at most 20."""
-        wait_ms = min(POLL_MS, round(wait * 1000))
-        return Progress.of(await self._api.get(self._path, include=self._include, waitMs=wait_ms))
-
-    async def wait(self, timeout: float | None = None) -> Run:
-        """Returns what came of the run, once it has ended. Raises `TimedOut` after so many seconds."""
-        until = None if timeout is None else time.monotonic() + timeout
-        while True:
-            left = POLL_MS / 1000 if until is None else max(0.0, until - time.monotonic())
-            run = (await self.look(wait=left)).result
-            if run is not None:
-                return run
-            if until is not None and time.monotonic() >= until:
-                raise TimedOut(f"run {self.id} has not ended within {timeout} s; it goes on")
-            await self._api.wire.sleep(AGAIN_S)
-
-    async def cancel(self) -> Run:
-        """Stops this run, and no other; returns it with what it put out. Variables stay."""
-        run = Progress.of(await self._api.json(Call(method="POST", path=f"{self._path}/cancel"))).result
-        return run if run is not None else await self.wait()
-
-    async def events(self, *, after: str = "") -> AsyncGenerator[Event, None]:
-        """Yields what happens in the run as it does, from its beginning or behind the event of this id, to its end.
-
-        Connections that end before are followed by others: no event is lost, and none comes twice.
-        """
-        attempts = self._api.retries.begin()
-        while True:
-            try:
-                async with aclosing(self._connection(after)) as connection:
-                    async for event in connection:
-                        after, attempts = event.id, self._api.retries.begin()
-                        yield event
-                        if isinstance(event, Ended):
-                            return
-            except _NoMore:
-                return
-            except httpx.RequestError as error:
-                pause = attempts.pause()
-                if pause is None:
-                    raise unanswered(error, self._path, attempts.failed) from error
-                await self._api.wire.sleep(pause)
-            else:
-                await self._api.wire.sleep(AGAIN_S)
-
-    async def _connection(self, after: str) -> AsyncGenerator[Event, None]:
-        """Yields the events of one connection. Raises `_NoMore` if there is none and none will come."""
-        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
-        async with self._api.open(Call(method="GET", path=f"{self._path}/events", headers=headers)) as reply:
-            if reply.status_code == 204:
-                raise _NoMore
-            if not reply.headers.get("content-type", "").startswith("text/event-stream"):
-                raise unexpected(reply)
-            async with aclosing(self._api.wire.events(reply)) as told:
-                async for each in told:
-                    if each.data:
-                        yield _event(each)
-
-
-class _NoMore(Exception):
-    """The run has ended, and all of its events are known."""
+    async def prompt(self, name: str, **arguments: str) -> str:
+        """Returns the prompt of this name, filled from the chat: `data-analysis`, `error-recovery` …"""
+        path = f"{self._path}/prompts/{checked_id('prompt', name)}"
+        return FilledPrompt.of(await self._api.get(path, **arguments)).text
 
 
 async def _tell(on_output: Heard, execution: AsyncExecution) -> None:
@@ -340,14 +270,6 @@ async def _tell(on_output: Heard, execution: AsyncExecution) -> None:
         async for event in events:
             if isinstance(event, Output) and inspect.isawaitable(heard := on_output(event)):
                 await heard
-
-
-def _event(told: ServerSentEvent) -> Event:
-    try:
-        data = {**told.json(), "id": told.id, "name": told.event}
-    except (ValueError, TypeError):
-        raise UnexpectedReply(f"event {told.id!r} of a run is not as documented") from None
-    return EVENTS.get(told.event, Event).of(data)
 
 
 def _file_id(file: File | str) -> str:

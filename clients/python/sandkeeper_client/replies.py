@@ -193,6 +193,27 @@ class Context(Value):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilledPrompt(Value):
+    """A prompt with the chat's context in it."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeNotebook(Value):
+    """A notebook, by its id."""
+
+    notebook_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeCell(Value):
+    """A cell, by its id."""
+
+    cell_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Health(Value):
     """That the service is up, and which version of it."""
 
