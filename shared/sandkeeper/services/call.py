@@ -254,7 +254,7 @@ class Call:
         order = self.order = RunOrder(
             run_id=self.run_id, code=self.request.code, context=self._context(sandbox, limit)
         )
-        if self.request.once is not None or self.request.mode == "async":
+        if self.request.is_awaited:
             self._open(order)
         events: list[RunEvent] = []
         for event in self.use.sandboxes.run(sandbox, order, wait=self._wait()):

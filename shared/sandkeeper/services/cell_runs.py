@@ -64,10 +64,14 @@ class CellRuns:
 
         When it raises, no code was run, and the cell is as it was. Raises `SessionBusy` for one that is running.
         """
-        slot_of(self.notebooks.get(key, notebook_id), cell_id)
-        name = f"{notebook_id} {cell_id} {ask.idempotency_key or self.notebooks.new_id()}"
-        once, run_id = self.once(key, name, ask.digest, ask.idempotency_key)
-        known = None if ask.idempotency_key is None else self.runs.get(key, run_id)
+        notebook = self.notebooks.get(key, notebook_id)
+        if slot_of(notebook, cell_id).is_running:
+            self.settled(notebook)
+        once, run_id, known = None, self.notebooks.new_id(), None
+        if ask.idempotency_key is not None:
+            name = f"{notebook_id} {cell_id} {ask.idempotency_key}"
+            once, run_id = self.once(key, name, ask.digest, ask.idempotency_key)
+            known = self.runs.get(key, run_id)
         code, before = "", None
         if known is None or known.end is None:
             code, before = self._claimed(key, notebook_id, cell_id, run_id, ask.expected)
@@ -79,6 +83,7 @@ class CellRuns:
             on_busy=ask.on_busy,
             mode=ask.mode,
             once=once,
+            run_id=run_id if once is None else None,
         )
         return self.executed(notebook_id, cell_id, run_id, request, before)
 
@@ -97,8 +102,8 @@ class CellRuns:
         self, key: ChatKey, notebook_id: str, cell_id: str, run_id: str, expected: Expected
     ) -> tuple[str, CellRun | None]:
         """Lets the cell name this run, and returns its code and the run that it named before."""
-        self.settled(self.notebooks.get(key, notebook_id))
-        code, before = "", None
+        code: str = ""
+        before: CellRun | None = None
 
         def alter(head: Notebook) -> Change | None:
             nonlocal code, before

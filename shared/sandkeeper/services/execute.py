@@ -50,7 +50,7 @@ class Execute:
         When it raises, no code was run and the session is free again.
         """
         budget = Budget.of(CALL_BUDGET_S)
-        run_id = self.new_id()
+        run_id = request.run_id or self.new_id()
         if request.once is not None:
             reserved = self._reserved(request, request.once, run_id)
             if reserved != run_id:

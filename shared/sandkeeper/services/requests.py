@@ -52,6 +52,13 @@ class RunRequest:
     on_busy: OnBusy
     mode: Mode = "auto"
     once: Once | None = None
+    run_id: str | None = None
+    """The run's id, where its caller has drawn it, and sends no `once`: it is a new one."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Somebody may ask for the run who has not been answered: it is to be known before it begins."""
+        return self.once is not None or self.run_id is not None or self.mode == "async"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
