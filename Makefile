@@ -73,7 +73,7 @@ template: $(TOOLS) .envs/lint/.ready ## Validate template.yaml, also for what is
 
 # Not part of check: it asks a service on the internet what is known of each pinned package, and fails without it.
 audit: .envs/audit/.ready ## Look the pinned packages up among known vulnerabilities (needs the internet)
-	@for file in layers/dependencies/requirements layers/ingest/requirements requirements/run; do \
+	@for file in layers/dependencies/requirements layers/ingest/requirements layers/mcp/requirements requirements/run; do \
 	  .envs/audit/bin/pip-audit --strict --disable-pip --progress-spinner off --requirement $$file.txt || exit; done
 
 openapi: .venv/.dev ## Write docs/openapi.json anew from the code
@@ -111,7 +111,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 lock: .venv/.dev ## Pin the newest versions of all packages
 	@$(LOCK) requirements/dev.in -o requirements/dev.txt
-	@for name in requirements/run layers/dependencies/requirements layers/ingest/requirements; do \
+	@for name in requirements/run layers/dependencies/requirements layers/ingest/requirements layers/mcp/requirements; do \
 	  $(LOCK) $$name.in -c requirements/dev.txt -o $$name.txt; done
 	@for name in kernel aws sam lint audit; do $(LOCK) requirements/$$name.in -o requirements/$$name.txt; done
 

@@ -35,7 +35,9 @@ UNUSED = (
     "e2b/template_sync",
 )
 # Packages that import all they have when anything of them is imported: see `lazy`.
-LAZY = ("e2b", "e2b/api/client/models")
+LAZY = ("e2b", "e2b/api/client/models", "mcp", "mcp/server")
+# Packages from which a lazy one passes names on beside its own.
+PASSED_ON = ("mcp_types",)
 # All that `importlib.metadata` needs to answer for versions and plugins.
 KEPT_METADATA = {"METADATA", "entry_points.txt"}
 # Amazon Linux 2023, on which Lambda's Pythons run since 3.12, has glibc 2.34.
@@ -140,6 +142,8 @@ def lazy(package: Path) -> None:
                 kept.append(statement)
             case ast.ImportFrom(module=module, names=names, level=1) if names[0].name != "*":
                 origins |= {name.asname or name.name: (f".{module or ''}", name.name) for name in names}
+            case ast.ImportFrom(module=str(module), names=names, level=0) if module in PASSED_ON:
+                origins |= {name.asname or name.name: (module, name.name) for name in names}
             case _:
                 raise NotLazy(f"{source}:{statement.lineno} is no import of its own: take it out of LAZY")
     # A submodule hides what is imported under its name, as soon as it is imported itself.

@@ -5,15 +5,22 @@ import os
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local import functions
 from local.project import ROOT
 
 
-def create_app() -> FastAPI:
-    """The app of `functions/api`."""
+def create_app() -> ASGIApp:
+    """The app of `functions/api`; beside it, at its path, that of `functions/mcp`."""
     app: FastAPI = functions.load("api").app
-    return app
+    mcp: ASGIApp = functions.load("mcp").app
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        is_mcp = scope["type"] == "http" and scope["path"] == "/mcp"
+        await (mcp if is_mcp else app)(scope, receive, send)
+
+    return serve
 
 
 def main() -> None:
@@ -32,7 +39,7 @@ def main() -> None:
         host=asked.host,
         port=asked.port,
         reload=asked.reload,
-        reload_dirs=[str(ROOT / "shared"), str(ROOT / "functions" / "api")] if asked.reload else None,
+        reload_dirs=[str(ROOT / "shared"), str(ROOT / "functions")] if asked.reload else None,
         timeout_graceful_shutdown=3,
         server_header=False,
         access_log=False,  # the service logs its own events

@@ -12,6 +12,8 @@ from local.project import ROOT
 from local.template import Template
 
 REGION = "us-east-1"
+ACCOUNT = "000000000000"
+"""Of the local AWS, and of whatever is deployed to it."""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 TABLE = "sandkeeper-local"
 BUCKET = "sandkeeper-local-files"

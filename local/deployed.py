@@ -24,7 +24,8 @@ from sandkeeper.model import utc_now
 from sandkeeper.services.api_keys import ApiKeys
 
 STACK_NAME = "sandkeeper-local"
-ALIAS = re.compile(r"functions/\$\{(\w+)\}/invocations")
+CALLED = re.compile(r"functions/\$\{(\w+)(?:\.Arn)?\}/invocations")
+"""By its alias, or a function that has none by its ARN."""
 ANY_METHOD = "x-amazon-apigateway-any-method"
 
 Resources = Mapping[str, str]
@@ -110,11 +111,11 @@ def connect(gateway: Any, template: Mapping[str, Any], resources: Resources) -> 
     if gateway.get_routes(ApiId=api)["Items"]:
         return
     body = template["Resources"]["HttpApi"]["Properties"]["Body"]
-    for route, alias, timeout_ms in routes(body):
+    for route, called, timeout_ms in routes(body):
         integration = gateway.create_integration(
             ApiId=api,
             IntegrationType="AWS_PROXY",
-            IntegrationUri=resources[alias],
+            IntegrationUri=arn_of(resources[called]),
             PayloadFormatVersion="2.0",
             TimeoutInMillis=timeout_ms,
         )
@@ -122,12 +123,18 @@ def connect(gateway: Any, template: Mapping[str, Any], resources: Resources) -> 
     gateway.update_api(ApiId=api, CorsConfiguration=cors(body))
 
 
+def arn_of(physical_id: str) -> str:
+    """Returns the ARN of a function, which CloudFormation knows by its name, or of an alias, by its ARN."""
+    is_arn = physical_id.startswith("arn:")
+    return physical_id if is_arn else f"arn:aws:lambda:{aws.REGION}:{aws.ACCOUNT}:function:{physical_id}"
+
+
 def routes(body: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """Yields each route of the document: its key, the alias that it calls by logical id, and its time limit."""
+    """Yields each route of the document: its key, what it calls by logical id, and its time limit."""
     for path, methods in body["paths"].items():
         for method, operation in methods.items():
             integration = operation["x-amazon-apigateway-integration"]
-            called = ALIAS.search(integration["uri"]["Fn::Sub"])
+            called = CALLED.search(integration["uri"]["Fn::Sub"])
             if called is None:
                 raise LookupError(f"the route {path!r} calls {integration['uri']!r}, which is no function of ours")
             verb = "ANY" if method == ANY_METHOD else method.upper()

@@ -50,6 +50,7 @@ def service_environment(settings: Settings, inherited: Mapping[str, str] = os.en
         "POWERTOOLS_SERVICE_NAME": "sandkeeper",
         "POWERTOOLS_METRICS_NAMESPACE": "Sandkeeper",
         "POWERTOOLS_LOG_LEVEL": inherited.get("POWERTOOLS_LOG_LEVEL", "INFO"),
+        "ALLOWED_ORIGINS": "http://localhost:*,http://127.0.0.1:*,http://[::1]:*",
         "API_KEY": settings.api_key,
         "CLEANUP_EVERY_S": str(settings.cleanup_every_s),
         "NO_PROXY": ",".join(filter(None, [inherited.get("NO_PROXY", ""), "127.0.0.1,localhost"])),

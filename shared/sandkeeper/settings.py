@@ -87,6 +87,13 @@ class ApiSettings(SandboxSettings):
     """All files of a chat may have to be noted in one update, whose expression DynamoDB bounds at 4 KB."""
 
 
+class McpSettings(ApiSettings):
+    """The MCP function's settings."""
+
+    allowed_origins: str = "*"
+    """Which pages' browsers may call, with commas: origins, `scheme://host:*` for any port, `*` for all."""
+
+
 class CleanupSettings(SandboxSettings):
     """The cleanup function's settings."""
 

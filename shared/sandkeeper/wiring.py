@@ -26,7 +26,7 @@ from sandkeeper.ports import (
     SweepStore,
     TokenVerifier,
 )
-from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, SandboxSettings, Settings
+from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, McpSettings, SandboxSettings, Settings
 
 if TYPE_CHECKING:
     from sandkeeper.adapters.dynamodb import Table
@@ -435,6 +435,15 @@ class ApiWiring(_Sandboxes):
             new_id=new_ulid,
             journal=self.journal,
         )
+
+
+class McpWiring(ApiWiring):
+    """What the MCP function serves: the same services."""
+
+    @cached_property
+    def settings(self) -> McpSettings:  # type: ignore[override]
+        """The function's environment."""
+        return McpSettings.read(os.environ)
 
 
 class CleanupWiring(_Sandboxes):

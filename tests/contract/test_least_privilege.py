@@ -6,19 +6,22 @@ its way out, as the action and resource that IAM would judge it by, and compared
 
 import base64
 import io
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote_plus
 
 import boto3
+import httpx2
 import jwt
 import pytest
 from fastapi.testclient import TestClient
+from mcp import Client
 from moto import mock_aws
 
 from local.template import Template
@@ -28,13 +31,26 @@ from sandkeeper.adapters.memory import MemorySandboxProvider
 from sandkeeper.adapters.s3 import PART_BYTES, object_key
 from sandkeeper.handlers import CleanupHandler, IngestHandler
 from sandkeeper.http.app import create_app
-from sandkeeper.model import ChangedFile, Changes, ChatKey, Display, RunEnd, RunOutcome, SandboxRef, utc_moment
+from sandkeeper.mcp.app import create_app as create_mcp
+from sandkeeper.model import (
+    ChangedFile,
+    Changes,
+    ChatKey,
+    Display,
+    RunEnd,
+    RunOutcome,
+    SandboxRef,
+    Stream,
+    utc_moment,
+)
 from sandkeeper.ports import SandboxGone, SandboxSpec
 from sandkeeper.services import marks
-from sandkeeper.wiring import ApiWiring, register_api_key
+from sandkeeper.wiring import ApiWiring, McpWiring, register_api_key
 from tests.canaries import CHOICES, quoted_in
 from tests.contract.conftest import one_by_one
 from tests.contract.permissions import REGION, STACK_ID, Grant, Recorder, covers, policies, table_arn
+from tests.mcp_client import Connection, text_of
+from tests.mcp_tour import McpTour
 from tests.tour import Tour
 
 TABLE, BUCKET = "stack-table", f"sandkeeper-{STACK_ID}"
@@ -71,6 +87,7 @@ def much() -> RunOutcome:
 OUTCOMES: dict[str, RunOutcome | None] = {
     "goes on": None,
     "much": much(),
+    "prints": RunOutcome([Stream("stdout", "x" * 400_000)], RunEnd.FINISHED),
     "breaks off": RunOutcome([], RunEnd.FINISHED, Changes([ChangedFile(BROKEN, PART_BYTES + 1)])),
 }
 """What comes of code; of any other code a small file."""
@@ -78,7 +95,7 @@ OUTCOMES: dict[str, RunOutcome | None] = {
 
 @dataclass
 class Workload:
-    """All that the three functions do."""
+    """All that the functions do."""
 
     recorder: Recorder
     sandboxes: Sandboxes = field(default_factory=Sandboxes)
@@ -97,6 +114,7 @@ class Workload:
         """Lets every function do all that it does."""
         self.read()
         self.serve()
+        self.serve_mcp()
         self.clean_up()
 
     def serve(self) -> None:
@@ -124,6 +142,38 @@ class Workload:
         assert made.json()["cells"][0]["outputs"] == [shown]
         gone = client.delete(made.headers["location"], headers={"If-Match": made.headers["etag"]})
         assert gone.status_code == 204
+
+    def serve_mcp(self) -> None:
+        """Has a client of MCP use every tool, in a chat with files, with large outputs among what comes of it."""
+        self.recorder.begin("McpFunction")
+        made = McpWiring()
+        vars(made)["sandboxes"] = self.sandboxes
+        url, transport = "http://mcp.test/mcp", httpx2.ASGITransport(create_mcp(made))
+
+        async def use(client: Client) -> None:
+            tour = McpTour(client, replace(CHOICES, chat=CHAT.chat_id, file_name="data.csv"))
+            await tour()
+            assert tour.untouched() == set()
+            for code in ("much", "breaks off"):
+                ran = await client.call_tool("run_python", {"chatId": CHAT.chat_id, "code": code})
+                run_id = text_of(ran).rpartition("(execution ")[2][:26]
+                await client.call_tool("wait_for_run", {"chatId": CHAT.chat_id, "executionId": run_id})
+            await self.keep_much_of_mcp(client)
+
+        Connection(url, TOKEN, transport).ask(use)
+        signed = Connection(f"{url}?chatId={CHAT.chat_id}", jwt_of(OWNER), transport)
+        assert "data.csv" in text_of(signed.call("list_files"))
+        made.beside.shutdown()
+
+    async def keep_much_of_mcp(self, client: Client) -> None:
+        """Has a notebook whose cell shows more than fits into a row, until the cell is deleted."""
+        cells = [{"source": "prints"}]
+        asked = {"chatId": CHAT.chat_id, "title": "much", "cells": cells}
+        made = json.loads(text_of(await client.call_tool("create_notebook", asked)))
+        one = {"chatId": CHAT.chat_id, "notebookId": made["notebookId"]}
+        await client.call_tool("run_notebook", one)
+        gone = await client.call_tool("update_notebook", {**one, "version": made["version"], "cells": []})
+        assert json.loads(text_of(gone))["cells"] == []
 
     def run(self, client: TestClient, code: str, *, chat: str | None = None, mode: str = "auto") -> Any:
         return client.post(
@@ -268,7 +318,7 @@ def deployed() -> dict[str, str]:
     }
 
 
-FUNCTIONS = ["ApiFunction", "CleanupFunction", "FileIngestFunction"]
+FUNCTIONS = ["ApiFunction", "CleanupFunction", "FileIngestFunction", "McpFunction"]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -41,6 +41,13 @@ def api(built: Built, stack: RunningStack) -> Iterator[RunningFunction]:
 
 
 @pytest.fixture(scope="module")
+def mcp(built: Built, stack: RunningStack) -> Iterator[RunningFunction]:
+    """The MCP function, running."""
+    with running(built, "McpFunction", built.settings("McpFunction", stack.environment)) as function:
+        yield function
+
+
+@pytest.fixture(scope="module")
 def cleanup(built: Built, stack: RunningStack) -> Iterator[RunningFunction]:
     """The cleanup function, running."""
     with running(built, "CleanupFunction", built.settings("CleanupFunction", stack.environment)) as function:
@@ -81,6 +88,18 @@ def test_a_chat_runs_code_keeps_its_session_and_closes_it(api: RunningFunction) 
 
     assert call(api, event("close")) == (204, None)
     assert call(api, event("status"))[1]["exists"] is False
+
+
+def test_a_tool_is_called_and_its_chat_is_that_of_the_api(mcp: RunningFunction, api: RunningFunction) -> None:
+    status, answer = call(mcp, event("mcp"))
+    assert status == 200, answer
+    assert answer["result"]["content"][0]["text"] == "stdout:\n42"
+    assert call(api, event("status"))[1]["exists"] is True
+
+    stranger = event("mcp")
+    del stranger["headers"]["authorization"]
+    assert call(mcp, stranger)[0] == 401
+    assert call(api, event("close")) == (204, None)
 
 
 def test_a_tick_leaves_live_sessions_and_the_forced_cleanup_ends_them(
@@ -133,6 +152,8 @@ def test_layers_hold_what_lambda_runs_and_nothing_else(built: Built) -> None:
     assert {name for name in kept if not name.endswith(".json")} == AWS_SERVICES
     third_party = {each.name for each in built.layer("IngestLayer").iterdir()}
     assert not third_party & {"fastapi", "e2b", "e2b_code_interpreter"}
+    assert not {each.name for each in built.layer("McpLayer").iterdir()} & {"fastapi", "duckdb"}
+    assert not {each.name for each in built.layer("DependenciesLayer").iterdir()} & {"mcp", "mcp_types"}
 
 
 def test_layers_hold_bytecode_that_needs_no_check_at_start(built: Built) -> None:
@@ -145,13 +166,13 @@ def test_layers_hold_bytecode_that_needs_no_check_at_start(built: Built) -> None
 
 
 def test_layers_of_packages_hold_bytecode_in_place_of_sources(built: Built) -> None:
-    for layer in ("DependenciesLayer", "IngestLayer"):
+    for layer in ("DependenciesLayer", "IngestLayer", "McpLayer"):
         assert not list(built.layer(layer).rglob("*.py"))
         assert not list(built.layer(layer).rglob("__pycache__"))
         assert (built.layer(layer) / "botocore" / "session.pyc").exists()
 
 
-def test_file_ingest_imports_neither_fastapi_nor_e2b_and_cleanup_no_fastapi(built: Built) -> None:
+def test_functions_import_nothing_that_they_do_without(built: Built) -> None:
     def imported_by(logical_id: str) -> set[str]:
         code = "import app, sys; print(*{name.split('.')[0] for name in sys.modules})"
         path = ":".join(map(str, built.python_path(logical_id)))
@@ -166,6 +187,8 @@ def test_file_ingest_imports_neither_fastapi_nor_e2b_and_cleanup_no_fastapi(buil
 
     assert not imported_by("FileIngestFunction") & {"fastapi", "starlette", "e2b", "e2b_code_interpreter"}
     assert not imported_by("CleanupFunction") & {"fastapi", "starlette", "mangum"}
+    assert not imported_by("ApiFunction") & {"mcp", "mcp_types"}
+    assert not imported_by("McpFunction") & {"fastapi", "boto3", "e2b", "duckdb", "httpx2", "uvicorn"}
 
 
 def test_a_run_in_a_sandbox_that_there_is_needs_little_of_e2bs_sdk(built: Built) -> None:

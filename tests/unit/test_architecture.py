@@ -17,6 +17,8 @@ CLIENT = ROOT / "clients" / "python" / "sandkeeper_client"
 INNER = [
     PACKAGE / "model.py",
     PACKAGE / "errors.py",
+    PACKAGE / "notebooks.py",
+    PACKAGE / "prompts.py",
     *sorted((PACKAGE / "ports").glob("*.py")),
     *sorted((PACKAGE / "services").glob("*.py")),
 ]
@@ -31,11 +33,14 @@ OUTSIDE = (
     "pydantic",
     "aws_lambda_powertools",
     "mangum",
+    "mcp",
+    "mcp_types",
     "jwt",
     "duckdb",
     "python_calamine",
     "charset_normalizer",
 )
+OUTER = ("adapters", "http", "mcp", "wiring", "settings", "telemetry")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -62,7 +67,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("module", INNER, ids=name_of)
 def test_the_inside_knows_nothing_of_the_outside(module: Path) -> None:
-    outer = [*OUTSIDE, *(f"sandkeeper.{part}" for part in ("adapters", "http", "wiring", "settings", "telemetry"))]
+    outer = [*OUTSIDE, *(f"sandkeeper.{part}" for part in OUTER)]
 
     assert [name for package in outer for name in reaches(module, package)] == []
 
@@ -83,9 +88,14 @@ def test_only_the_wiring_and_adapters_import_adapters(module: Path) -> None:
 def test_adapters_know_no_use_case_and_no_http(module: Path) -> None:
     assert [
         name
-        for part in ("services", "http", "wiring", "settings")
+        for part in ("services", "http", "mcp", "wiring", "settings")
         for name in reaches(module, f"sandkeeper.{part}")
     ] == []
+
+
+@pytest.mark.parametrize("module", sorted((PACKAGE / "http").glob("*.py")), ids=name_of)
+def test_the_api_knows_nothing_of_mcp(module: Path) -> None:
+    assert [name for package in ("mcp", "mcp_types", "sandkeeper.mcp") for name in reaches(module, package)] == []
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
@@ -155,6 +165,7 @@ AWS = {"boto3", "botocore", "s3transfer"}
 E2B = {"e2b", "e2b_code_interpreter", "httpx", "pyqwest", "connectrpc", "protobuf"}
 JWT = {"jwt", "cryptography"}
 HTTP_SERVER = {"fastapi", "starlette", "mangum"}
+MCP = {"mcp", "mcp_types", "httpx2", "sse_starlette"}
 READERS = {"duckdb", "_duckdb", "python_calamine", "charset_normalizer"}
 """What the process that reads files loads, and nobody else."""
 
@@ -162,22 +173,26 @@ READERS = {"duckdb", "_duckdb", "python_calamine", "charset_normalizer"}
 @pytest.mark.parametrize(
     ("statement", "without"),
     [
-        (of_function("file_ingest"), {*HTTP_SERVER, *AWS, *E2B, *JWT}),
-        (of_function("cleanup"), {*HTTP_SERVER, *AWS, *E2B, *JWT}),
-        (of_function("api"), {*AWS, *E2B, *JWT, *READERS}),
-        (wired("Ingest", "ingest"), {*HTTP_SERVER, *READERS, *E2B, *JWT}),
-        (wired("Cleanup", "cleanup"), {*HTTP_SERVER, *READERS, *JWT}),
-        (wired("Api", "files"), {*READERS, *JWT}),
-        (wired("Api", "execute"), {*READERS, *JWT, "e2b_code_interpreter"}),
+        (of_function("file_ingest"), {*HTTP_SERVER, *AWS, *E2B, *JWT, *MCP}),
+        (of_function("cleanup"), {*HTTP_SERVER, *AWS, *E2B, *JWT, *MCP}),
+        (of_function("api"), {*AWS, *E2B, *JWT, *READERS, *MCP}),
+        (of_function("mcp"), {"fastapi", *AWS, *E2B, *READERS}),
+        (wired("Ingest", "ingest"), {*HTTP_SERVER, *READERS, *E2B, *JWT, *MCP}),
+        (wired("Cleanup", "cleanup"), {*HTTP_SERVER, *READERS, *JWT, *MCP}),
+        (wired("Api", "files"), {*READERS, *JWT, *MCP}),
+        (wired("Api", "execute"), {*READERS, *JWT, *MCP, "e2b_code_interpreter"}),
+        (wired("Mcp", "execute"), {"fastapi", *READERS, *JWT, "e2b_code_interpreter"}),
     ],
     ids=[
         "file_ingest, imported",
         "cleanup, imported",
         "api, imported",
+        "mcp, imported",
         "file_ingest, wired",
         "cleanup, wired",
         "api, wired for files",
         "api, wired for runs",
+        "mcp, wired for runs",
     ],
 )
 def test_a_function_loads_nothing_that_it_does_without(statement: str, without: set[str]) -> None:

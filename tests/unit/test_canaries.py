@@ -3,12 +3,16 @@
 import json
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from itertools import count
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from mcp import Client
+from mcp.shared.exceptions import MCPError
 
 from sandkeeper.adapters.s3 import object_key
 from sandkeeper.errors import CapacityExhausted, NotConfigured, SandboxUnavailable, StoreUnavailable
@@ -16,6 +20,7 @@ from sandkeeper.handlers import CleanupHandler, EventFailed, IngestHandler
 from sandkeeper.http.app import create_app
 from sandkeeper.http.request_context import ReplyBrokenOff
 from sandkeeper.log_context import hash_of
+from sandkeeper.mcp.app import create_app as create_mcp
 from sandkeeper.model import (
     ChangedFile,
     Changes,
@@ -31,8 +36,12 @@ from sandkeeper.model import (
 )
 from sandkeeper.ports import SandboxGone
 from sandkeeper.services.budget import Budget
+from sandkeeper.settings import McpSettings
 from sandkeeper.telemetry import LambdaJournal
+from sandkeeper.wiring import McpWiring
 from tests.canaries import BAD_TOKENS, CHOICES, CONTENT, OUTPUT, OWNER, TOKEN, quoted_in
+from tests.mcp_client import Connection
+from tests.mcp_tour import McpTour
 from tests.tour import IDS, NEVER, Tour, endpoints
 from tests.unit.test_handlers import CONTEXT, created
 from tests.world import PORTS, Patience, World
@@ -236,6 +245,56 @@ def test_an_error_in_the_middle_of_a_reply_is_told_without_its_message(
     written = log()
     assert quoted_in(written) == []
     assert [line["error"] for line in lines(written, "unexpected.error")] == ["ValueError"]
+
+
+def tour_of_mcp(world: World) -> McpTour:
+    """Has a client of MCP use every tool and prompt, as the function does it, and whatever comes of that."""
+    made = McpWiring()
+    known = world.wiring.settings.model_dump()
+    vars(made).update(vars(world.wiring), settings=McpSettings.model_validate(known))
+    for name in ("executions", "execute", "control", "context", "prompts", "notebooks", "cell_runs"):
+        vars(made).pop(name, None)  # they are made of what is here
+
+    async def use(client: Client) -> McpTour:
+        tour = McpTour(client, CHOICES)
+        with suppress(MCPError):
+            await tour()
+        return tour
+
+    return Connection("http://mcp.test/mcp", TOKEN, httpx2.ASGITransport(create_mcp(made))).ask(use)
+
+
+def test_nothing_that_clients_of_mcp_send_is_in_the_log(world: World, log: Callable[[], str]) -> None:
+    file = world.add_file(CHOICES.file_name, CONTENT, key=KEY)
+    ingest(world, file.file_id)
+
+    tour = tour_of_mcp(world)
+    world.beside.settle()
+    written = log()
+
+    assert tour.untouched() == set()
+    assert quoted_in(written) == []
+    assert {(line["route"], line.get("chat_hash")) for line in lines(written, "call.answered")} == {
+        ("/mcp", hash_of(KEY.chat_id)),
+        ("/mcp", None),
+    }
+    assert {line.get("tool") for line in lines(written, "call.answered")} == {None, *tour.called}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("port", ["store", "sandboxes", "catalog", "runs", "notebook_store", "keys"])
+def test_nothing_that_clients_of_mcp_send_is_in_the_log_whatever_fails(
+    world: World, log: Callable[[], str], port: str, failure: str
+) -> None:
+    world.taps[port].port = Broken(FAILURES[failure])
+
+    with suppress(BaseExceptionGroup, MCPError):
+        tour_of_mcp(world)
+
+    world.beside.settle()
+    written = log()
+    assert quoted_in(written) == []
+    assert lines(written, "call.answered")
 
 
 @pytest.mark.parametrize("token", BAD_TOKENS)

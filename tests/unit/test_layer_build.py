@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import e2b
+import mcp
 import pytest
 
 from layers.build import (
@@ -108,8 +109,9 @@ def run(folder: Path, code: str) -> str:
 
 def test_a_lazy_package_offers_what_it_did(tmp_path: Path) -> None:
     """The real one: all of it, but what `UNUSED` takes away with template builds and asyncio's twins."""
-    package = tmp_path / "e2b"
-    shutil.copytree(Path(e2b.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in (e2b, mcp):
+        source = Path(str(package.__file__)).parent
+        shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in LAZY:
         lazy(tmp_path / name)
     for name in map(str, LAZY):

@@ -16,6 +16,14 @@ BODY: dict[str, Any] = {
                 }
             }
         },
+        "/mcp": {
+            "x-amazon-apigateway-any-method": {
+                "x-amazon-apigateway-integration": {
+                    "uri": {"Fn::Sub": "arn:${AWS::Partition}:apigateway:…/functions/${Function.Arn}/invocations"},
+                    "timeoutInMillis": 30000,
+                }
+            }
+        },
         "/api/health": {
             "get": {
                 "x-amazon-apigateway-integration": {
@@ -28,7 +36,7 @@ BODY: dict[str, Any] = {
     "x-amazon-apigateway-cors": {"allowOrigins": "*", "allowMethods": ["GET"], "maxAge": 3600},
 }
 TEMPLATE = {"Resources": {"HttpApi": {"Properties": {"Body": BODY}}}}
-RESOURCES = {"HttpApi": "a1", "Alias": "arn:alias", "Other": "arn:other"}
+RESOURCES = {"HttpApi": "a1", "Alias": "arn:alias", "Other": "arn:other", "Function": "stack-function"}
 
 
 class Gateway:
@@ -53,10 +61,14 @@ class Gateway:
         self.cors = CorsConfiguration
 
 
-def test_every_route_of_the_document_leads_to_its_alias() -> None:
+def test_every_route_of_the_document_leads_to_its_alias_or_function() -> None:
     gateway = Gateway()
     connect(gateway, TEMPLATE, RESOURCES)
-    assert gateway.routes == {"ANY /{proxy+}": "arn:alias", "GET /api/health": "arn:other"}
+    assert gateway.routes == {
+        "ANY /{proxy+}": "arn:alias",
+        "ANY /mcp": "arn:aws:lambda:us-east-1:000000000000:function:stack-function",
+        "GET /api/health": "arn:other",
+    }
     assert gateway.cors == {"AllowOrigins": ["*"], "AllowMethods": ["GET"], "MaxAge": 3600}
 
 

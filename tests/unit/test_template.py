@@ -11,7 +11,7 @@ import pytest
 from local.project import ROOT
 from local.template import load_template
 from sandkeeper.adapters.reading.process import MEMORY_BYTES, TIME_LIMIT
-from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, Settings
+from sandkeeper.settings import ApiSettings, CleanupSettings, IngestSettings, McpSettings, Settings
 
 TEXT = (ROOT / "template.yaml").read_text()
 TEMPLATE = load_template(TEXT)
@@ -20,6 +20,7 @@ FUNCTIONS: dict[str, tuple[str, type[Settings]]] = {
     "ApiFunction": ("api", ApiSettings),
     "CleanupFunction": ("cleanup", CleanupSettings),
     "FileIngestFunction": ("file_ingest", IngestSettings),
+    "McpFunction": ("mcp", McpSettings),
 }
 GATEWAY_LIMIT_S = 30
 NO_VALUE = {"Ref": "AWS::NoValue"}
@@ -168,11 +169,18 @@ def test_every_wildcard_has_its_reason_beside_it() -> None:
             assert "# wildcard: " in nearby, f"line {number}: {line.strip()}"
 
 
-def test_the_api_answers_before_the_gateway_gives_up() -> None:
-    [route] = properties("ApiFunction")["Events"].values()
-    assert (route["Properties"]["Method"], route["Properties"]["Path"]) == ("ANY", "/{proxy+}")
+@pytest.mark.parametrize(("function", "path"), [("ApiFunction", "/{proxy+}"), ("McpFunction", "/mcp")])
+def test_what_the_gateway_calls_answers_before_it_gives_up(function: str, path: str) -> None:
+    [route] = properties(function)["Events"].values()
+    assert (route["Properties"]["Method"], route["Properties"]["Path"]) == ("ANY", path)
     assert route["Properties"]["TimeoutInMillis"] == GATEWAY_LIMIT_S * 1000
-    assert 28 < properties("ApiFunction")["Timeout"] < GATEWAY_LIMIT_S
+    assert 28 < properties(function)["Timeout"] < GATEWAY_LIMIT_S
+
+
+def test_the_mcp_function_has_the_apis_settings() -> None:
+    """Both serve the same chats."""
+    shared = {name: value for name, value in variables("ApiFunction").items() if name != "POWERTOOLS_SERVICE_NAME"}
+    assert variables("McpFunction").items() >= shared.items()
 
 
 def test_cleanup_ticks_every_five_minutes_and_never_overlaps() -> None:

@@ -40,6 +40,7 @@ STATUS_AND_SLUG: Mapping[type[errors.SandkeeperError], tuple[int, str]] = {
 }
 
 HTTP_SLUGS: Mapping[int, str] = {
+    403: "origin-not-allowed",
     404: "no-such-route",
     405: "method-not-allowed",
     415: "unsupported-media-type",
