@@ -159,6 +159,26 @@ def test_a_notebook_that_is_deleted_ends_its_events(editor: Editor, patience: Pa
     assert slug_of(editor.client.get(f"{editor.url}/events"), 404) == "notebook-not-found"
 
 
+def test_what_was_done_right_before_a_notebook_was_deleted_is_told_too(editor: Editor, patience: Patience) -> None:
+    def edit_and_delete() -> None:
+        editor.put_cell("a", "*", "2")
+        editor.client.delete(editor.url, headers={"If-Match": "*"})
+
+    patience.events.append(edit_and_delete)
+
+    assert told(follow(editor, after=1)) == [("2", "cell.updated"), ("3", "notebook.deleted")]
+
+
+def test_changes_of_which_only_some_are_remembered_are_to_be_read_again(world: World, editor: Editor) -> None:
+    """The table forgets rows in no order, and a little late."""
+    for source in "234":
+        editor.put_cell("a", "*", source)
+    (known,) = world.notebook_store._deltas.values()
+    del known[1]
+
+    assert told(follow(editor, after=1)) == [("4", "reset")]
+
+
 @pytest.mark.parametrize("text", ["7", "7.3.01JDK3R6T6V0Q8ZJ8M3H4X5Y7Z"])
 def test_a_position_is_told_and_understood(text: str) -> None:
     assert str(Position.of(text)) == text
@@ -338,6 +358,17 @@ def test_a_reply_that_is_sent_whole_waits_for_something_to_tell(
 
     assert told(follow(behind_a_gateway, after=1)) == [("2", "cell.updated")]
     assert follow(behind_a_gateway, after=2) == []
+
+
+def test_a_deletion_is_told_in_a_reply_that_is_sent_whole(behind_a_gateway: Editor, patience: Patience) -> None:
+    behind_a_gateway.put_cell("a", "*", "2")
+    patience.events += [
+        lambda: behind_a_gateway.client.delete(behind_a_gateway.url, headers={"If-Match": "*"}),
+    ]
+
+    first = follow(behind_a_gateway, after=1)
+
+    assert told(first) == [("2", "cell.updated"), ("3", "notebook.deleted")]
 
 
 def test_whoever_does_not_want_to_wait_is_told_what_there_is(editor: Editor, patience: Patience) -> None:

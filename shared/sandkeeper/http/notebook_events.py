@@ -56,7 +56,7 @@ def live(
         for told in _followed(wiring, key, notebook_id, position, max(0.0, min(SIGN_OF_LIFE_S, until - asked_at))):
             position = told.position
             yield _event(wiring, key, told)
-            if told.notebook is None:
+            if _is_last(told):
                 return
         yield SIGN_OF_LIFE
         if time.monotonic() >= until:
@@ -76,7 +76,7 @@ def sliced(
     text = _event(wiring, key, first)
     yield text
     left = REPLY_BYTES - weight(BEGINNING + text)
-    if first.notebook is None:
+    if _is_last(first):
         return
     for told in _followed(wiring, key, notebook_id, first.position, GATHER_S):
         text = _event(wiring, key, told)
@@ -94,6 +94,10 @@ def _followed(
         yield from wiring.notebook_feed.follow(key, notebook_id, position, timedelta(seconds=wait_s))
     except SandkeeperError:
         return
+
+
+def _is_last(told: Told) -> bool:
+    return told.delta is not None and told.delta.kind == "notebook.deleted"
 
 
 def _event(wiring: ApiWiring, key: ChatKey, told: Told) -> bytes:

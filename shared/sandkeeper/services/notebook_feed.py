@@ -72,27 +72,38 @@ class NotebookFeed:
 
         Without a position, the first thing told is where one begins. Raises `NotebookNotFound`.
         """
-        budget, store = Budget.of(wait.total_seconds()), self.plans.cells.notebooks.store
-        head, retry_at_s = self._moved_on(key, notebook_id), budget.left_s() - RETRY_S
-        if position is None:
-            position = Position(head.version)
-            yield Told(position=position, notebook=head)
+        budget = Budget.of(wait.total_seconds())
+        try:
+            head = self._moved_on(key, notebook_id)
+        except NotebookNotFound:
+            if position is None:
+                raise
+            store = self.plans.cells.notebooks.store
+            yield from _told(store.deltas(key, notebook_id, after=position.version, limit=AT_ONCE), position, None)
+        else:
+            if position is None:
+                position = Position(head.version)
+                yield Told(position=position, notebook=head)
+            yield from self._followed(head, position, budget)
+
+    def _followed(self, head: Notebook, position: Position, budget: Budget) -> Iterator[Told]:
+        key, notebook_id, store = head.key, head.notebook_id, self.plans.cells.notebooks.store
+        retry_at_s = budget.left_s() - RETRY_S
         while True:
             deltas = store.deltas(key, notebook_id, after=position.version, limit=AT_ONCE)
             if _has_gap(deltas, position, head):
+                head = store.get(key, notebook_id) or head
                 position = Position(head.version)
                 yield Told(position=position, notebook=head)
                 continue
             if deltas:
-                head = store.get(key, notebook_id) or head
-                is_gone = deltas[-1].kind == "notebook.deleted"
-                for delta in deltas:
-                    position = _behind(position, delta)
-                    yield Told(
-                        position=position, notebook=None if is_gone else head, delta=delta, cell_id=delta.cell_id
-                    )
-                if is_gone:
+                found = store.get(key, notebook_id)
+                for told in _told(deltas, position, found):
+                    position = told.position
+                    yield told
+                if found is None:
                     return
+                head = found
             began_s = budget.left_s()
             has_ended = False
             for told in self._outputs(head, position, min(TICK_S, began_s)):
@@ -116,20 +127,25 @@ class NotebookFeed:
     def _outputs(self, head: Notebook, position: Position, wait_s: float) -> Iterator[Told]:
         """Yields what the run puts out that goes on, from where the position is in it; and its end."""
         executions, wait = self.plans.cells.executions, timedelta(seconds=wait_s)
-        for slot in head.running:
-            assert slot.run is not None, "it is running"  # noqa: S101
+        runs = [(slot.run.execution_id, slot.cell_id) for slot in head.running if slot.run is not None]
+        for execution_id, cell_id in sorted(runs, key=lambda run: run[0] != position.execution_id):
             try:
-                known = executions.get(head.key, slot.run.execution_id)
+                known = executions.get(head.key, execution_id)
                 at = position if position.execution_id == known.execution_id else replace(position, number=0)
                 for event in executions.follow(known, after=at.number, wait=wait):
                     where = replace(at, number=event.number, execution_id=known.execution_id)
                     if not isinstance(event.what, Accepted | Started):
-                        yield Told(
-                            position=where, notebook=head, cell_id=slot.cell_id, execution=known, event=event
-                        )
+                        yield Told(position=where, notebook=head, cell_id=cell_id, execution=known, event=event)
             except SandkeeperError:
                 continue  # it has not begun, or nobody can tell; whoever settles it finds out
             return
+
+
+def _told(deltas: Sequence[Delta], position: Position, notebook: Notebook | None) -> Iterator[Told]:
+    """Yields the changes, with the notebook as it is by now."""
+    for delta in deltas:
+        position = _behind(position, delta)
+        yield Told(position=position, notebook=notebook, delta=delta, cell_id=delta.cell_id)
 
 
 def _has_gap(deltas: Sequence[Delta], position: Position, head: Notebook) -> bool:
