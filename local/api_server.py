@@ -7,13 +7,14 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from local import functions
+from local import functions, page
 from local.project import ROOT
 
 
 def create_app() -> ASGIApp:
-    """The app of `functions/api`; beside it, at its path, that of `functions/mcp`."""
+    """The app of `functions/api`, and the page at `/`; beside it, at its path, that of `functions/mcp`."""
     app: FastAPI = functions.load("api").app
+    page.serve(app)
     mcp: ASGIApp = functions.load("mcp").app
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
