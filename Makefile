@@ -33,6 +33,8 @@ endef
 	$(call environment,.envs/aws,$<)
 .envs/sam/.ready: requirements/sam.txt
 	$(call environment,.envs/sam,$<)
+.envs/chat/.ready: requirements/chat.txt
+	$(call environment,.envs/chat,$<)
 .envs/lint/.ready: requirements/lint.txt
 	$(call environment,.envs/lint,$<)
 .envs/audit/.ready: requirements/audit.txt
@@ -45,7 +47,7 @@ endef
 	  && ln -sf $$node/bin/node node && ln -sf $$node/lib/node_modules/npm/bin/npm-cli.js npm || { rm ../.ready; exit 1; }
 
 NPM := cd web && PATH=$(CURDIR)/.envs/web/bin:$$PATH npm
-PAGE := $(shell find web/src web/public -type f -not -name schema.ts 2>/dev/null) web/index.html web/vite.config.ts
+PAGE := $(shell find web/src web/public -type f -not -name schema.ts 2>/dev/null) $(wildcard web/*.html web/*.ts)
 
 web/node_modules/.ready: web/package-lock.json .envs/web/.ready
 	@echo "setting up web/node_modules …"
@@ -59,6 +61,9 @@ STACK := .venv/.run .envs/kernel/.ready .envs/aws/.ready
 demo: $(STACK) ## Run the main job on the sample data, and stop
 	@.venv/bin/python -m local demo
 
+chat: $(STACK) .envs/chat/.ready ## Chat about a CSV file: with a script, or PROVIDER=… MODEL=… (QUESTION, FILE)
+	@.envs/chat/bin/python -m examples.chat
+
 run: $(STACK) web/dist/index.html ## Serve the whole stack until Ctrl-C (HOST, API_PORT, SANDBOX_PORT, AWS_PORT, API_KEY)
 	@.venv/bin/python -m local run $(if $(RELOAD),--reload)
 
@@ -71,7 +76,7 @@ TOOLS := $(STACK) .venv/.dev .envs/sam/.ready
 
 test: $(TOOLS) web/dist/index.html ## Run all tests
 	@.venv/bin/python -m pytest -n auto --dist loadgroup tests/unit tests/contract tests/integration
-	@.venv/bin/python -m pytest tests/e2e
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup tests/e2e
 
 quick: $(TOOLS) ## Run the tests that need no server
 	@.venv/bin/python -m pytest tests/unit
@@ -91,7 +96,7 @@ template: $(TOOLS) .envs/lint/.ready ## Validate template.yaml, also for what is
 
 # Not part of check: it asks a service on the internet what is known of each pinned package, and fails without it.
 audit: .envs/audit/.ready ## Look the pinned packages up among known vulnerabilities (needs the internet)
-	@for file in layers/dependencies/requirements layers/ingest/requirements layers/mcp/requirements requirements/run; do \
+	@for file in layers/{dependencies,ingest,mcp}/requirements requirements/{run,chat}; do \
 	  .envs/audit/bin/pip-audit --strict --disable-pip --progress-spinner off --requirement $$file.txt || exit; done
 
 openapi: .venv/.dev ## Write docs/openapi.json anew from the code
@@ -132,12 +137,12 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 lock: .venv/.dev ## Pin the newest versions of all packages
 	@$(LOCK) requirements/dev.in -o requirements/dev.txt
-	@for name in requirements/run layers/dependencies/requirements layers/ingest/requirements layers/mcp/requirements; do \
+	@for name in requirements/{run,chat} layers/{dependencies,ingest,mcp}/requirements; do \
 	  $(LOCK) $$name.in -c requirements/dev.txt -o $$name.txt; done
 	@for name in kernel aws sam lint audit web; do $(LOCK) requirements/$$name.in -o requirements/$$name.txt; done
 
 clean: ## Remove everything that make has made
 	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output web/node_modules web/dist web/src/api/schema.ts
 
-.PHONY: help demo run run-deployed web test quick lint format template audit openapi drift page check bench soak build \
+.PHONY: help demo chat run run-deployed web test quick lint format template audit openapi drift page check bench soak build \
   deploy api-key destroy lock clean
