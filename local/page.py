@@ -28,6 +28,12 @@ FRAME_POLICY = (
 )
 """What the frame may do that shows HTML which code has put out: run its scripts, reach nothing and nobody."""
 
+FIGURE_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src data: blob:; worker-src blob:; frame-ancestors 'self'"
+)
+"""What the frame may do that draws Plotly's figures: Plotly writes styles of its own, and needs nothing else."""
+
 
 def policy(s3_origin: str) -> str:
     """Returns what the page itself may load: its own files, and the chat's files from S3."""
@@ -48,6 +54,9 @@ def serve(app: FastAPI, dist: Path = DIST, environment: Mapping[str, str] = os.e
     def frame(_: Request) -> Response:
         return _file(dist / "frame.html", FRAME_POLICY)
 
+    def figure(_: Request) -> Response:
+        return _file(dist / "figure.html", FIGURE_POLICY)
+
     def icon(_: Request) -> Response:
         return _file(dist / "icon.svg", "default-src 'none'")
 
@@ -59,6 +68,7 @@ def serve(app: FastAPI, dist: Path = DIST, environment: Mapping[str, str] = os.e
     app.router.routes += [
         Route("/", page),
         Route("/frame.html", frame),
+        Route("/figure.html", figure),
         Route("/icon.svg", icon),
         Route("/config.json", config),
         Mount("/assets", Assets(directory=dist / "assets", check_dir=False)),
@@ -66,7 +76,7 @@ def serve(app: FastAPI, dist: Path = DIST, environment: Mapping[str, str] = os.e
 
 
 class Assets(StaticFiles):
-    """Files whose names tell their content: a browser asks for each once."""
+    """Files whose names tell their content: a browser asks for each once. Frames without an origin may, too."""
 
     async def check_config(self) -> None:
         """Finds nothing wrong with a folder that is not there yet."""
@@ -77,6 +87,7 @@ class Assets(StaticFiles):
         """Returns the file, to be kept."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        response.headers["Access-Control-Allow-Origin"] = "*"
         return response
 
 

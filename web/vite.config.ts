@@ -6,8 +6,9 @@ export default defineConfig({
   build: {
     target: "es2022",
     assetsInlineLimit: 0, // the content policy takes no data: URLs for scripts and fonts
-    chunkSizeWarningLimit: 900, // Vega; it is loaded when a chart is looked at
+    chunkSizeWarningLimit: 5_000, // Plotly; it is loaded when a figure of it is shown, as Vega is for charts
     modulePreload: { polyfill: false },
+    rolldownOptions: { input: ["index.html", "figure.html"] },
   },
   server: {
     // `npm run dev` beside `make run`.

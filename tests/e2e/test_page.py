@@ -142,8 +142,8 @@ def test_an_error_shows_the_users_own_lines_and_folds_those_of_libraries(tab: Ta
     output = tab.run(1, "import json\ndef read(text):\n    return json.loads(text)\nread('{')")
 
     expect(output).to_contain_text("JSONDecodeError")
-    expect(output.get_by_text("----> 3     return json.loads(text)")).to_be_visible()
-    folded = output.get_by_text("frames of libraries")
+    expect(output.get_by_text("----> 3     return json.loads(text)").first).to_be_visible()
+    folded = output.get_by_text("Whole traceback, with 3 frames of libraries")
     expect(output.get_by_text("json/decoder.py").first).to_be_hidden()
     folded.click()
     expect(output.get_by_text("json/decoder.py").first).to_be_visible()
@@ -157,6 +157,31 @@ def test_html_that_code_puts_out_reaches_neither_the_page_nor_its_key_nor_the_ap
     shown = tab.page.frame_locator("iframe").locator("#found")
     expect(shown).to_have_text("reached: ", timeout=PATIENCE_MS)
     assert tab.page.url.startswith(stack.api_url)
+
+
+def test_a_figure_of_plotly_is_drawn_in_a_frame_that_reaches_nothing(tab: Tab) -> None:
+    tab.run(1, "import plotly.express as px\npx.scatter(x=[1, 2, 3], y=[3, 1, 2], title='Three points')")
+
+    figure = tab.page.frame_locator("iframe[title=Figure]")
+    expect(figure.get_by_text("Three points")).to_be_visible(timeout=PATIENCE_MS)
+    expect(figure.locator(".scatterlayer .point")).to_have_count(3)
+
+
+def test_an_upload_shows_how_far_it_is_and_a_file_that_cannot_be_used_says_why(
+    tab: Tab, stack: RunningStack
+) -> None:
+    def once_it_is_seen(route: Route) -> None:
+        expect(tab.page.get_by_role("progressbar", name="Upload of broken.parquet")).to_be_visible()
+        route.continue_()
+
+    tab.page.route(f"{stack.aws_url}/**", once_it_is_seen)
+    with tab.page.expect_request(f"{stack.aws_url}/**"):
+        tab.drop(("broken.parquet", "application/octet-stream", b"PAR1 and nothing else PAR1"))
+
+    files = tab.page.get_by_role("region", name="Files")
+    expect(files.get_by_text("cannot be used")).to_be_visible(timeout=PATIENCE_MS)
+    files.get_by_text("broken.parquet", exact=True).click()
+    expect(files.locator("p.bad")).not_to_be_empty()
 
 
 def test_svg_that_code_puts_out_runs_nothing(tab: Tab) -> None:
@@ -289,6 +314,8 @@ def test_a_phone_has_the_cells_in_its_width_and_the_rail_behind_a_button(chromiu
     with a_tab(chromium, PHONE) as tab:
         tab.open(url)
         tab.run(1, "print('x' * 500)\nimport pandas as pd\npd.DataFrame({f'column {n}': [n] for n in range(30)})")
+        tab.page.get_by_role("button", name="Code", exact=True).click()
+        tab.run(2, "raise ValueError('one two three ' * 50)  # " + "a long line " * 20)
 
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         rail = tab.page.get_by_role("complementary", name="Session and files")

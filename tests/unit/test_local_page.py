@@ -19,6 +19,7 @@ def dist(tmp_path: Path) -> Path:
     (tmp_path / "assets" / "index-abc.js").write_text("run()")
     (tmp_path / "index.html").write_text("<!doctype html>page")
     (tmp_path / "frame.html").write_text("<!doctype html>frame")
+    (tmp_path / "figure.html").write_text("<!doctype html>figure")
     return tmp_path
 
 
@@ -45,8 +46,9 @@ def test_the_page_runs_its_own_scripts_alone_and_reaches_the_api_and_s3_alone(di
     assert said["frame-ancestors"] == ["'none'"]
 
 
-def test_the_frame_for_html_has_an_origin_of_its_own_and_reaches_nothing(dist: Path) -> None:
-    said = directives(browser(dist).get("/frame.html").headers["content-security-policy"])
+@pytest.mark.parametrize("path", ["/frame.html", "/figure.html"])
+def test_the_frames_have_origins_of_their_own_and_reach_nothing(dist: Path, path: str) -> None:
+    said = directives(browser(dist).get(path).headers["content-security-policy"])
 
     assert said["sandbox"] == ["allow-scripts"]
     assert said["default-src"] == ["'none'"]

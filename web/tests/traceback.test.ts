@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { folded, frames } from "../src/outputs/traceback";
+import { frames } from "../src/outputs/traceback";
 
 const TRACEBACK = [
   "---------------------------------------------------------------------------",
@@ -30,12 +30,8 @@ test("frames are told with their code, and the error's own line is none of them"
   });
 });
 
-test("frames of libraries in a row are folded, the user's own stand alone", () => {
-  expect(folded(TRACEBACK).map((group) => [group.length, group[0]!.isOwn])).toEqual([
-    [2, false],
-    [1, true],
-    [1, true],
-  ]);
+test("the user's own frames are told from those of libraries", () => {
+  expect(frames(TRACEBACK).map(({ isOwn }) => isOwn)).toEqual([false, false, true, true]);
 });
 
 test("a syntax error has no traceback but its place", () => {

@@ -14,10 +14,16 @@ export class Refused extends Error {
 }
 
 let token = "";
+let refused: (() => void) | null = null;
 
 /** From now on calls carry this. It is in memory alone here; who keeps it is `state/connection`. */
 export function callWith(given: string): void {
   token = given;
+}
+
+/** From now on this is called whenever the API does not know the key any more. */
+export function onUnknownKey(action: () => void): void {
+  refused = action;
 }
 
 export function authorized(headers: Record<string, string> = {}): Record<string, string> {
@@ -30,6 +36,9 @@ api.use({
   onRequest({ request }) {
     request.headers.set("Authorization", `Bearer ${token}`);
     return request;
+  },
+  onResponse({ response }) {
+    if (response.status === 401) refused?.();
   },
 });
 

@@ -1,4 +1,5 @@
 import { memo, useState } from "react";
+import { flushSync } from "react-dom";
 import { Icon } from "../Icon";
 import { Markdown } from "../outputs/Markdown";
 import { Outputs } from "../outputs/Outputs";
@@ -20,8 +21,8 @@ export const CellView = memo(function CellView({ cell, number }: Props) {
   const hasEditor = isCode || isWriting || cell.draft.trim() === "";
 
   const edit = () => {
-    setWriting(true);
-    focusSoon(cellId);
+    flushSync(() => setWriting(true)); // so that the very next key is written
+    focusEditor(cellId);
   };
   const done = () => {
     setWriting(false);

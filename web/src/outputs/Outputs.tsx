@@ -3,7 +3,7 @@ import { size } from "../rail/size";
 import type { Chart } from "./chart";
 import { spec } from "./chart";
 import { Failure } from "./Failure";
-import { Frame } from "./Frame";
+import { Figure, Html } from "./Frame";
 import { Formula, Markdown } from "./Markdown";
 import type { Shown, View } from "./shown";
 import { Table } from "./Table";
@@ -32,7 +32,7 @@ function Output({ shown }: { shown: Shown }) {
     case "image":
       return <img className="picture" src={shown.src} alt="What the code has drawn" />;
     case "html":
-      return <Frame html={shown.html} />;
+      return <Html html={shown.html} />;
     case "markdown":
       return (
         <div className="prose">
@@ -47,6 +47,8 @@ function Output({ shown }: { shown: Shown }) {
       return <ChartOutput chart={shown.chart as Chart} />;
     case "vega":
       return <Drawn spec={shown.spec as object} isLite={shown.isLite} />;
+    case "figure":
+      return <Figure figure={shown.figure} />;
     case "table":
       return <Table columns={shown.columns} />;
     case "error":

@@ -6,7 +6,7 @@ const PAGE = 50;
 
 /** A table that is sorted by its headers. */
 export function Table({ columns }: { columns: Columns }) {
-  const names = Object.keys(columns);
+  const names = useMemo(() => Object.keys(columns), [columns]);
   const count = Math.max(0, ...names.map((name) => columns[name]!.length));
   const [order, setOrder] = useState<Order>(null);
   const [most, setMost] = useState(PAGE);
@@ -15,6 +15,10 @@ export function Table({ columns }: { columns: Columns }) {
       order ? sorted(columns[order.column] ?? [], order.direction) : Array.from({ length: count }, (_, row) => row),
     [columns, order, count],
   );
+  const kinds = useMemo(
+    () => Object.fromEntries(names.map((name) => [name, kindOf(columns[name]!)])),
+    [columns, names],
+  );
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be scrollable by keys
     <section className="table" aria-label="Table" tabIndex={0}>
@@ -22,7 +26,12 @@ export function Table({ columns }: { columns: Columns }) {
         <thead>
           <tr>
             {names.map((name) => (
-              <th key={name} scope="col" aria-sort={order?.column === name ? order.direction : "none"}>
+              <th
+                key={name}
+                scope="col"
+                className={kinds[name]}
+                aria-sort={order?.column === name ? order.direction : "none"}
+              >
                 <button type="button" onClick={() => setOrder(clicked(order, name))}>
                   {name}
                   <span aria-hidden="true">
@@ -53,6 +62,11 @@ export function Table({ columns }: { columns: Columns }) {
       </p>
     </section>
   );
+}
+
+function kindOf(values: unknown[]): string | undefined {
+  const first = values.find((value) => !isMissing(value));
+  return typeof first === "number" ? "number" : undefined;
 }
 
 function Value({ value }: { value: unknown }) {

@@ -60,8 +60,11 @@ function css({ color, background, bold, faint, italic, underline }: Style): {
     underline && "ansi-underline",
   ].filter(Boolean);
   const style: CSSProperties = {
-    ...(typeof color === "string" ? { color } : {}),
-    ...(typeof background === "string" ? { backgroundColor: background } : {}),
+    // Towards the colour of the text, so that it can be read on light and on dark.
+    ...(typeof color === "string" ? { color: `color-mix(in oklab, ${color} 62%, var(--ink))` } : {}),
+    ...(typeof background === "string"
+      ? { backgroundColor: `color-mix(in oklab, ${background} 35%, var(--card))` }
+      : {}),
   };
   return {
     ...(names.length ? { className: names.join(" ") } : {}),

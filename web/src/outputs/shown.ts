@@ -8,6 +8,7 @@ export type Shown =
   | { kind: "json"; value: unknown }
   | { kind: "chart"; chart: unknown }
   | { kind: "vega"; spec: unknown; isLite: boolean }
+  | { kind: "figure"; figure: unknown }
   | { kind: "table"; columns: Columns }
   | { kind: "error"; name: string; value: string; traceback: string }
   | { kind: "link"; mimeType: string; url: string; size: number }
@@ -19,6 +20,7 @@ type Data = Record<string, unknown>;
 
 const CHART = "application/vnd.e2b.chart+json";
 const TABLE = "application/vnd.e2b.data+json";
+const PLOTLY = /^application\/vnd\.plotly\.v\d+\+json$/;
 const VEGA = /^application\/vnd\.vega(lite)?\.v\d+\+json$/;
 
 /** Returns what an output in nbformat 4.5 comes to; null for one that there is nothing to see of. */
@@ -54,6 +56,7 @@ function ofBundle(data: Data, metadata: Data): Shown | null {
 function view(mime: string, value: unknown): View | null {
   if (mime === CHART && isChart(value)) return { label: "Chart", shown: { kind: "chart", chart: value } };
   if (mime === TABLE && isColumns(value)) return { label: "Table", shown: { kind: "table", columns: value } };
+  if (PLOTLY.test(mime)) return { label: "Chart", shown: { kind: "figure", figure: value } };
   if (VEGA.test(mime)) {
     return { label: "Chart", shown: { kind: "vega", spec: value, isLite: mime.includes("vegalite") } };
   }

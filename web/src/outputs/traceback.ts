@@ -18,13 +18,3 @@ export function frames(traceback: string): Frame[] {
   });
   return found.map((frame) => ({ ...frame, lines: frame.lines.trimEnd() }));
 }
-
-/** Returns runs of frames of one kind: own ones stand alone, those of libraries in a row fold into one. */
-export function folded(traceback: string): Frame[][] {
-  return frames(traceback).reduce<Frame[][]>((groups, frame) => {
-    const last = groups.at(-1);
-    if (last?.[0] && !last[0].isOwn && !frame.isOwn) last.push(frame);
-    else groups.push([frame]);
-    return groups;
-  }, []);
-}

@@ -14,7 +14,7 @@ export function Files() {
       <h2 id="files-title">Files</h2>
       <button type="button" className="dropzone" onClick={() => chosen.current?.click()}>
         <Icon name="upload" />
-        <span>Drop files anywhere, or choose them</span>
+        <span>Drop or choose files</span>
       </button>
       <input
         ref={chosen}

@@ -7,6 +7,10 @@ import { useSession } from "../state/session";
 const SAYS: Record<string, { title: string; text: string }> = {
   unknown: { title: "Looking …", text: "" },
   none: { title: "No session", text: "The first run starts a sandbox." },
+  gone: {
+    title: "No session",
+    text: "Earlier variables are gone. The next run starts a sandbox; files are put back.",
+  },
   creating: { title: "Starting", text: "A sandbox is being made." },
   idle: { title: "Ready", text: "Variables and files are kept." },
   running: { title: "Running", text: "Code is at work." },
@@ -25,7 +29,8 @@ export function Session() {
   const { live, last, restart, close } = useSession();
   const runs = useNotebook(({ cells }) => cells.some(isRunning));
   const state = runs ? "running" : live === undefined ? "unknown" : live === null ? "none" : live.state;
-  const says = SAYS[state] ?? SAYS.unknown!;
+  const wasUsed = useNotebook(({ cells }) => cells.some((cell) => cell.lastRun));
+  const says = SAYS[state === "none" && wasUsed ? "gone" : state] ?? SAYS.unknown!;
   return (
     <section className="session" aria-labelledby="session-title">
       <h2 id="session-title">Session</h2>

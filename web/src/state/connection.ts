@@ -1,6 +1,6 @@
 // Who is calling. The key stays in this tab: in memory, and in its sessionStorage; never in an address.
 import { create } from "zustand";
-import { api, callWith, Refused, sentence, told } from "../api/client";
+import { api, callWith, onUnknownKey, Refused, sentence, told } from "../api/client";
 
 const KEPT = "sandkeeper.key";
 
@@ -41,6 +41,11 @@ export const useConnection = create<Connection>((set, get) => ({
     set({ phase: "asking", problem: problem ?? null });
   },
 }));
+
+onUnknownKey(() => {
+  const { phase, forget } = useConnection.getState();
+  if (phase === "connected") forget("The API does not know this key any more.");
+});
 
 async function localKey(): Promise<string | null> {
   try {
