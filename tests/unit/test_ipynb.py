@@ -13,7 +13,7 @@ from sandkeeper.errors import InvalidRequest
 from sandkeeper.model import Display, RunEnd, RunOutcome, Stream
 from sandkeeper.services import ipynb
 from tests.unit.test_http_notebooks import ROOT, Editor, slug_of
-from tests.world import World
+from tests.world import CHAT, World, new_world
 
 OUTPUTS: list[dict[str, Any]] = [
     {"output_type": "stream", "name": "stdout", "text": ["a\n", "b"]},
@@ -141,6 +141,7 @@ def cells_of(**fields: Any) -> dict[str, Any]:
         (cells_of(source="x" * 50_001), "/cells/0/source"),
         (cells_of(metadata=[]), "/cells/0/metadata"),
         (cells_of(attachments=[]), "/cells/0/attachments"),
+        (cells_of(attachments={"a.png": "aGk="}), "/cells/0/attachments/a.png"),
         (cells_of(outputs={}), "/cells/0/outputs"),
         (cells_of(outputs=[{"output_type": "pyout"}]), "/cells/0/outputs/0"),
         (cells_of(outputs=[7]), "/cells/0/outputs/0"),
@@ -181,7 +182,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=20,
 )
-KEYS = ("cell_type", "source", "outputs", "metadata", "id", "attachments", "execution_count")
 OUTPUT = st.fixed_dictionaries(
     {"output_type": st.sampled_from(["stream", "display_data", "execute_result", "error", "x"])},
     optional={
@@ -190,24 +190,31 @@ OUTPUT = st.fixed_dictionaries(
         "data": st.dictionaries(st.sampled_from(["text/plain", "application/json", "image/png"]), JSON),
     },
 )
+KNOWN = ("name", "tags", "collapsed", "scrolled", "jupyter", "execution", "format", "kernelspec", "language_info")
+METADATA = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys((*KNOWN, "authors", "orig_nbformat", "title", "own"), JSON)
+)
 ANY_CELL = st.fixed_dictionaries(
     {"cell_type": st.sampled_from(["code", "markdown", "raw"])},
-    optional={**{name: JSON for name in KEYS if name not in ("cell_type", "outputs")}, "outputs": st.lists(OUTPUT)},
+    optional={
+        **dict.fromkeys(("source", "id", "execution_count"), JSON),
+        "metadata": METADATA,
+        "attachments": st.dictionaries(st.text(max_size=9), st.dictionaries(st.text(max_size=9), JSON)) | JSON,
+        "outputs": st.lists(OUTPUT),
+    },
 )
 
 
-@given(st.lists(ANY_CELL, max_size=3))
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_whatever_is_read_can_be_written_as_a_valid_file(cells: list[Any]) -> None:
-    from tests.world import CHAT, new_world  # noqa: PLC0415
-
+@given(st.lists(ANY_CELL, max_size=3), METADATA)
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_whatever_is_read_can_be_written_as_a_valid_file(cells: list[Any], metadata: dict[str, Any]) -> None:
     try:
         drafts = ipynb.read({"nbformat": 4, "cells": cells})
     except InvalidRequest as error:
         assert error.problems[0].pointer.startswith("/cells/")
         return
     with new_world() as world:
-        made = world.wiring.notebooks.create(CHAT, "any", drafts)
+        made = world.wiring.notebooks.create(CHAT, "any", drafts, metadata)
         valid(json.loads(ipynb.written(*world.wiring.notebooks.read(CHAT, made.notebook_id))))
 
 

@@ -34,6 +34,8 @@ Title = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_TITLE_CHARS), Field(examples=["Salaries by department"])
 ]
 Metadata = dict[str, Any]
+Attachments = dict[str, dict[str, Any]]
+"""File name → MIME type → content."""
 TimeoutMs = Annotated[
     int | None,
     Field(default=None, ge=1_000, le=MAX_TIMEOUT_MS, description="Limit for each cell's code, in milliseconds."),
@@ -50,7 +52,7 @@ class CellRequest(Wire):
     type: CellKind | None = Field(default=None, description="As it was when absent; `code` for a new one.")
     source: str = Field(max_length=MAX_SOURCE_CHARS, examples=["import pandas as pd"])
     metadata: Metadata | None = Field(default=None, description="As nbformat has them; as they were when absent.")
-    attachments: Metadata | None = Field(
+    attachments: Attachments | None = Field(
         default=None, description="Images that Markdown refers to, as nbformat has them; as they were when absent."
     )
 
@@ -72,7 +74,7 @@ class CellChange(Wire):
     type: CellKind | None = Field(default=None, description="As it was when absent.")
     source: str = Field(max_length=MAX_SOURCE_CHARS)
     metadata: Metadata | None = Field(default=None, description="As they were when absent.")
-    attachments: Metadata | None = Field(default=None, description="As they were when absent.")
+    attachments: Attachments | None = Field(default=None, description="As they were when absent.")
 
     @property
     def draft(self) -> Draft:

@@ -18,6 +18,7 @@ from sandkeeper.notebooks import (
     Slot,
     Source,
 )
+from sandkeeper.outputs.notebook import mime_bundle
 from sandkeeper.outputs.sound import sound, sound_text
 
 MAX_OUTPUT_BYTES = 3_000_000
@@ -30,7 +31,9 @@ def source_part(stamp: str, source: Source) -> Part:
     if source.metadata:
         fields["metadata"] = sound(dict(source.metadata))
     if source.attachments:
-        fields["attachments"] = sound(dict(source.attachments))
+        fields["attachments"] = {
+            sound_text(name): mime_bundle(forms.items()) for name, forms in source.attachments.items()
+        }
     return Part(stamp, _text(fields))
 
 

@@ -9,7 +9,7 @@ cold start of the API longer; tests hold this to it.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from sandkeeper.errors import FieldProblem, InvalidRequest
@@ -61,11 +61,13 @@ def _draft(cell: Any, where: str, seen: set[str]) -> Draft:
     for name, value in (("metadata", metadata), ("attachments", attachments)):
         if not isinstance(value, dict):
             raise _wrong(f"{where}/{name}", f"{name} are an object")
+    for name, forms in attachments.items():
+        if not isinstance(forms, dict):
+            raise _wrong(f"{where}/attachments/{name}", "an attachment is an object: MIME type → content")
     cell_id = cell.get("id")
     if not (isinstance(cell_id, str) and _ID.fullmatch(cell_id)) or cell_id in seen:
         cell_id = None
     seen.update(() if cell_id is None else (cell_id,))
-    count = cell.get("execution_count")
     return Draft(
         kind=kind,
         source=_lines(cell.get("source", ""), f"{where}/source"),
@@ -73,7 +75,7 @@ def _draft(cell: Any, where: str, seen: set[str]) -> Draft:
         metadata=metadata,
         attachments=attachments,
         outputs=[*_outputs(cell.get("outputs", []), f"{where}/outputs")] if kind == "code" else (),
-        count=count if isinstance(count, int) and 0 < count < 2**31 else None,
+        count=_count(cell.get("execution_count")),
     )
 
 
@@ -94,8 +96,7 @@ def _output(output: Any, where: str) -> Fields:
             fields = {"output_type": kind, "data": mime_bundle(data.items())}
             fields["metadata"] = sound(metadata) if isinstance(metadata, dict) else {}
             if kind == "execute_result":
-                count = output.get("execution_count")
-                fields["execution_count"] = count if isinstance(count, int) and count >= 0 else None
+                fields["execution_count"] = _count(output.get("execution_count"))
             return fields
         case {"output_type": "error", "ename": str() as name, "evalue": str() as value}:
             lines = output.get("traceback", [])
@@ -118,6 +119,11 @@ def _lines(value: Any, where: str) -> str:
     raise _wrong(where, "this is text, or a list of lines")
 
 
+def _count(value: Any) -> int | None:
+    is_one = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+    return value if is_one else None
+
+
 def _wrong(pointer: str, detail: str) -> InvalidRequest:
     return InvalidRequest(f"{pointer}: {detail}" if pointer else detail, [FieldProblem(pointer, detail)])
 
@@ -134,7 +140,7 @@ def written(notebook: Notebook, cells: Sequence[Cell]) -> bytes:
     """Returns the notebook as a file, of at most `MAX_BYTES`: the largest outputs are left out first."""
     told = [_cell(cell) for cell in cells]
     sizes = {place: len(_encoded(fields["outputs"])) for place, fields in enumerate(told) if "outputs" in fields}
-    metadata = {**METADATA, **notebook.metadata, "title": notebook.title}
+    metadata = {**METADATA, **_sound(notebook.metadata, _OF_NOTEBOOK), "title": notebook.title}
     document = {"cells": told, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     excess = len(_encoded(document)) - MAX_BYTES
     for place, size in sorted(sizes.items(), key=lambda each: -each[1]):
@@ -150,7 +156,7 @@ def _cell(cell: Cell) -> Fields:
     fields: Fields = {
         "cell_type": slot.kind,
         "id": slot.cell_id,
-        "metadata": dict(source.metadata),
+        "metadata": _sound(source.metadata, _OF_CELL),
         "source": source.text,
     }
     if slot.kind == "code":
@@ -158,6 +164,46 @@ def _cell(cell: Cell) -> Fields:
         outputs = left_out if cell.outputs is None else [dict(output) for output in cell.outputs]
         return fields | {"execution_count": slot.count, "outputs": outputs}
     return fields | ({"attachments": dict(source.attachments)} if source.attachments else {})
+
+
+def _sound(metadata: Mapping[str, Any], known: Mapping[str, Callable[[Any], bool]]) -> Fields:
+    """Returns the metadata without those that nbformat knows, and has rules for that they break."""
+    return {name: value for name, value in metadata.items() if name not in known or known[name](value)}
+
+
+def _has_texts(value: Any, *names: str) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in names)
+
+
+def _are_tags(value: Any) -> bool:
+    are_texts = isinstance(value, list) and all(isinstance(tag, str) and _TAG.search(tag) for tag in value)
+    return are_texts and len({*value}) == len(value)
+
+
+def _is_language(value: Any) -> bool:
+    others = {"file_extension", "mimetype", "pygments_lexer"}
+    return _has_texts(value, "name", *(others & value.keys() if isinstance(value, dict) else ())) and isinstance(
+        value.get("codemirror_mode", ""), str | dict
+    )
+
+
+_TAG, _NAME = re.compile("^[^,]+$"), re.compile("^.+$")
+
+_OF_CELL: Mapping[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str) and _NAME.search(value) is not None,
+    "tags": _are_tags,
+    "collapsed": lambda value: isinstance(value, bool),
+    "scrolled": lambda value: isinstance(value, bool) or value == "auto",
+    "jupyter": lambda value: isinstance(value, dict),
+    "execution": lambda value: _has_texts(value, *(value if isinstance(value, dict) else ())),
+    "format": lambda value: isinstance(value, str),
+}
+_OF_NOTEBOOK: Mapping[str, Callable[[Any], bool]] = {
+    "kernelspec": lambda value: _has_texts(value, "name", "display_name"),
+    "language_info": _is_language,
+    "authors": lambda value: isinstance(value, list),
+    "orig_nbformat": lambda _: False,  # never to be written to a file
+}
 
 
 def _encoded(value: object) -> bytes:
