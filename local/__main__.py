@@ -26,6 +26,7 @@ CHECK_EVERY_S = 0.25
 READY = """\
 Sandkeeper is ready, after {seconds:.1f} s. Ctrl-C stops it.
 
+  page       {api_url}/  (a notebook in the browser)
   API        {api_url}  (its contract: {api_url}/openapi.json)
   API key    {api_key}
   sandboxes  {sandbox_url}  (E2B_API_URL and E2B_SANDBOX_URL for the E2B SDK)

@@ -2,8 +2,9 @@ import { useEffect, useRef, useState } from "react";
 import { Icon } from "./Icon";
 import { isBusy, isDirty } from "./state/cells";
 import { exportFile, importFile } from "./state/exchange";
-import { clear, rename, useNotebook } from "./state/notebook";
+import { clear, discard, rename, useNotebook } from "./state/notebook";
 import { attempt } from "./state/notices";
+import { usePlace } from "./state/place";
 import { restartAndRunAll, runAll, stop } from "./state/running";
 import { useTheme } from "./state/theme";
 
@@ -87,6 +88,13 @@ function Saved() {
   return <span className={`saved${hasConflict ? " bad" : ""}`}>{text}</span>;
 }
 
+async function askAndDiscard(): Promise<void> {
+  const { title, chatId } = useNotebook.getState();
+  if (!confirm(`Delete the notebook “${title}” for good?`)) return;
+  await discard();
+  usePlace.getState().open(chatId);
+}
+
 /** What is done seldom: a menu that opens and closes by itself, as `details` do. */
 function More({ onHelp }: { onHelp: () => void }) {
   const menu = useRef<HTMLDetailsElement>(null);
@@ -123,6 +131,9 @@ function More({ onHelp }: { onHelp: () => void }) {
         </button>
         <button type="button" onClick={done(exportFile)}>
           <Icon name="download" /> Export .ipynb
+        </button>
+        <button type="button" onClick={done(askAndDiscard)}>
+          <Icon name="trash" /> Delete notebook
         </button>
         <button type="button" onClick={done(onHelp)}>
           <Icon name="keyboard" /> Keys

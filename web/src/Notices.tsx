@@ -3,9 +3,10 @@ import { useNotices } from "./state/notices";
 
 /** What the page has to say, read out as it comes. */
 export function Notices() {
-  const { notices, dismiss } = useNotices();
+  const { notices, whisper, dismiss } = useNotices();
   return (
     <div className="notices" role="status" aria-live="polite">
+      <span className="hidden">{whisper}</span>
       {notices.map(({ id, text, tone }) => (
         <div key={id} className={`notice ${tone}`}>
           <span>{text}</span>

@@ -42,7 +42,8 @@ const LOOK = EditorView.theme({
   "&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground": {
     backgroundColor: "var(--selection)",
   },
-  ".cm-matchingBracket": { backgroundColor: "var(--selection)", outline: "none" },
+  "&.cm-focused .cm-matchingBracket": { backgroundColor: "var(--selection)", outline: "none" },
+  "&:not(.cm-focused) .cm-matchingBracket": { backgroundColor: "transparent" },
   ".cm-selectionMatch": { backgroundColor: "var(--selection)" },
   ".cm-tooltip": {
     backgroundColor: "var(--card)",

@@ -194,6 +194,15 @@ export async function rename(title: string): Promise<void> {
   }
 }
 
+/** Deletes the open notebook. What its cells have run stays in the chat's history. */
+export async function discard(): Promise<void> {
+  const { chatId, notebookId } = useNotebook.getState();
+  following.abort();
+  const params = { path: { chatId, notebookId }, header: { "If-Match": "*" } };
+  await told(api.DELETE("/api/chats/{chatId}/notebooks/{notebookId}", { params }));
+  useNotebook.setState({ phase: "opening", notebookId: "" });
+}
+
 /** Takes away what all cells show. */
 export async function clear(): Promise<void> {
   const { chatId, notebookId } = useNotebook.getState();

@@ -4,13 +4,20 @@ import { sentence } from "../api/client";
 
 export type Notice = { id: number; text: string; tone: "calm" | "bad" };
 
-type Notices = { notices: Notice[]; say(text: string, tone?: Notice["tone"]): void; dismiss(id: number): void };
+type Notices = {
+  notices: Notice[];
+  /** Said to screen readers alone: others see it. */
+  whisper: string;
+  say(text: string, tone?: Notice["tone"]): void;
+  dismiss(id: number): void;
+};
 
 const SHOWN_MS = 8_000;
 let count = 0;
 
 export const useNotices = create<Notices>((set, get) => ({
   notices: [],
+  whisper: "",
   say(text, tone = "calm") {
     const id = ++count;
     const others = get().notices.filter((notice) => notice.text !== text);

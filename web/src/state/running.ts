@@ -102,8 +102,18 @@ export async function restartAndRunAll(): Promise<void> {
 /** Learns what else came of each run: what became of the session, and which files it has made. */
 export function learnFromEnds(): () => void {
   return onEnd((executionId) => {
+    announce(executionId);
     void learn(executionId).catch((error) => useNotices.getState().say(String(error), "bad"));
   });
+}
+
+/** Says to whoever listens how the run went. */
+function announce(executionId: string): void {
+  const { cells } = useNotebook.getState();
+  const number = cells.findIndex(({ lastRun }) => lastRun?.executionId === executionId) + 1;
+  if (!number) return;
+  const how = cells[number - 1]?.lastRun?.success === false ? "has failed" : "has run";
+  useNotices.setState({ whisper: `Cell ${number} ${how}.` });
 }
 
 async function learn(executionId: string): Promise<void> {
