@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sandkeeper.http.problems import HTTP_SLUGS, STATUS_AND_SLUG
+from sandkeeper.mcp.tools import TOOLS
 from sandkeeper.settings import ApiSettings
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,11 @@ def test_every_setting_of_the_api_is_in_the_readme() -> None:
     named = set(re.findall(r"`([A-Z0-9_]+)`", README))
     given_by_the_template = {"TABLE_NAME", "BUCKET_NAME", "STACK_NAME"}
     assert {name.upper() for name in ApiSettings.model_fields} - given_by_the_template <= named
+
+
+def test_every_tool_of_mcp_is_told() -> None:
+    told = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "mcp.md").read_text()))
+    assert set(TOOLS) <= told
 
 
 def test_every_problem_is_explained() -> None:
