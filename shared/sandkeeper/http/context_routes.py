@@ -52,7 +52,11 @@ def get_prompt(
     name: Named,
     wiring: Wired,
     request: Annotated[
-        str | None, _argument("What the user asks for: of `data-analysis`, `notebook-update`.")
+        str | None,
+        _argument(
+            "What the user asks for: of `data-analysis`, `notebook-update`. A gateway takes addresses and headers of"
+            " 10,240 bytes in all: send what is long as a message of its own."
+        ),
     ] = None,
     file: Annotated[str | None, _argument("The name or path of a file: of `file-context`.")] = None,
     notebook_id: Annotated[FileId | None, Query(alias="notebookId", description="Of `notebook-update`.")] = None,
