@@ -54,8 +54,8 @@ def get_prompt(
     request: Annotated[
         str | None,
         _argument(
-            "What the user asks for: of `data-analysis`, `notebook-update`. A gateway takes addresses and headers of"
-            " 10,240 bytes in all: send what is long as a message of its own."
+            "What the user asks for: of `data-analysis`, `notebook-update`. A gateway takes addresses and headers"
+            " of 10,240 bytes in all: send what is long as a message of its own."
         ),
     ] = None,
     file: Annotated[str | None, _argument("The name or path of a file: of `file-context`.")] = None,
