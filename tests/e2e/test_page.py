@@ -195,6 +195,15 @@ def test_svg_that_code_puts_out_runs_nothing(tab: Tab) -> None:
     assert tab.page.evaluate("window.reached") is None
 
 
+def test_a_kernel_that_ends_is_told_with_what_is_lost(tab: Tab) -> None:
+    tab.run(1, "import os\nos._exit(1)")
+
+    lost = tab.page.get_by_role("alert").filter(has_text="Variables were lost")
+    expect(lost).to_contain_text("the kernel had ended")
+    lost.get_by_role("button", name="Go on without").click()
+    expect(lost).to_be_hidden()
+
+
 def test_two_who_edit_one_cell_are_shown_both_versions(tab: Tab, chat: Chat) -> None:
     tab.run(1, "value = 1\nvalue")
     expect(tab.page.get_by_text("Saved")).to_be_visible()

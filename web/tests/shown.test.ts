@@ -43,6 +43,16 @@ test("what was too large is a link", () => {
   expect(shown).toMatchObject({ kind: "link", url: "https://s3/x", size: 9 });
 });
 
+test("a dict prints itself as Python does, though it is JSON, too", () => {
+  const data = { "application/json": { a: 1 }, "text/plain": "{'a': 1}" };
+  expect(ofOutput({ output_type: "execute_result", data, metadata: {} })).toMatchObject({ text: "{'a': 1}" });
+});
+
+test("JSON that does not print itself is shown as JSON", () => {
+  const data = { "application/json": { a: 1 }, "text/plain": "<IPython.core.display.JSON object>" };
+  expect(ofOutput({ output_type: "display_data", data, metadata: {} })).toEqual({ kind: "json", value: { a: 1 } });
+});
+
 test("a type that nobody knows is told as its text", () => {
   const data = { "application/x-other": "…", "text/plain": "an object" };
   expect(ofOutput({ output_type: "execute_result", data, metadata: {} })).toMatchObject({

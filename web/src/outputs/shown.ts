@@ -44,13 +44,16 @@ export function ofOutput(output: Data): Shown | null {
 function ofBundle(data: Data, metadata: Data): Shown | null {
   const link = metadata.sandkeeper as { mimeType: string; url: string; size: number } | undefined;
   if (link?.url) return { kind: "link", ...link };
+  const own = text(data["text/plain"]);
+  const isTold = own !== "" && !/^<.*>$/s.test(own); // a dict prints itself as Python has it, and is JSON besides
   const views = Object.entries(data)
+    .filter(([mime]) => !(isTold && mime === "application/json"))
     .map(([mime, value]) => view(mime, value))
     .filter((found) => found !== null)
     .sort((one, other) => rank(one) - rank(other));
   const best = views[0];
   if (best) return views.length > 1 ? { kind: "views", views } : best.shown;
-  return "text/plain" in data ? { kind: "text", text: text(data["text/plain"]), isError: false } : null;
+  return own ? { kind: "text", text: own, isError: false } : null;
 }
 
 function view(mime: string, value: unknown): View | null {
@@ -145,5 +148,11 @@ function isColumns(value: unknown): value is Columns {
 
 /** Returns text that nbformat may keep as lines. */
 function text(value: unknown): string {
-  return Array.isArray(value) ? value.join("") : typeof value === "string" ? value : JSON.stringify(value ?? "");
+  return Array.isArray(value)
+    ? value.join("")
+    : typeof value === "string"
+      ? value
+      : value == null
+        ? ""
+        : JSON.stringify(value);
 }

@@ -121,7 +121,7 @@ async function learn(executionId: string): Promise<void> {
   const params = { path: { chatId, executionId } };
   const { result } = await told(api.GET("/api/chats/{chatId}/executions/{executionId}", { params }));
   if (!result || useNotebook.getState().chatId !== chatId) return;
-  useSession.getState().heard(result.session);
+  useSession.getState().heard(result.session, result.errorDetail?.kind ?? null);
   await useSession.getState().refresh();
   if (result.artifacts.length) await useFiles.getState().refreshArtifacts();
 }

@@ -1,7 +1,14 @@
 // The chat's session: what its sandbox is doing, and whether variables were lost.
 import { create } from "zustand";
 import { api, found, told } from "../api/client";
-import type { EndReason, SessionDetail, SessionSchema } from "../api/schema";
+import type { EndReason, ErrorDetail, SessionDetail, SessionSchema } from "../api/schema";
+
+/** How a run can end that takes the variables with it. */
+const DEADLY: Partial<Record<ErrorDetail["kind"], EndReason>> = {
+  sandbox_lost: "sandbox_lost",
+  kernel_died: "kernel_died",
+  out_of_memory: "kernel_died",
+};
 
 type Session = {
   chatId: string;
@@ -13,7 +20,7 @@ type Session = {
   loss: EndReason | "unknown" | null;
   open(chatId: string): void;
   refresh(): Promise<void>;
-  heard(session: SessionSchema): void;
+  heard(session: SessionSchema, failure: ErrorDetail["kind"] | null): void;
   accept(): void;
   restart(): Promise<void>;
   close(): Promise<void>;
@@ -38,8 +45,10 @@ export const useSession = create<Session>((set, get) => ({
     if (get().chatId === chatId) set({ live });
   },
 
-  heard(session) {
-    set({ last: session, ...(session.stateReset ? { loss: session.reason ?? "unknown" } : {}) });
+  heard(session, failure) {
+    const loss =
+      failure && DEADLY[failure] ? DEADLY[failure] : session.stateReset ? (session.reason ?? "unknown") : null;
+    set({ last: session, ...(loss ? { loss } : {}) });
   },
 
   accept() {
