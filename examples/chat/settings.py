@@ -1,7 +1,7 @@
 """What a chat is asked for, by variables of the environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self, TypeVar, get_args
 
@@ -34,7 +34,7 @@ class Settings:
     notebook: Path
     service_url: str
     """Empty: a service of this chat's own."""
-    service_token: str
+    service_token: str = field(repr=False)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:

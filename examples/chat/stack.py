@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ class Address:
     """Where a service is, and what it is to be told."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
 
 
 @contextmanager

@@ -31,9 +31,12 @@ def real(maker: Dialect, model: str, environment: Mapping[str, str]) -> Model:
 
             return OpenAIModel(model, needed("OPENAI_API_KEY", why="an API key"))
         case "bedrock":
-            from examples.chat.providers.bedrock import BedrockModel  # noqa: PLC0415
+            from examples.chat.providers.bedrock import BedrockModel, has_credentials  # noqa: PLC0415
 
-            return BedrockModel(model, needed("AWS_REGION", "AWS_DEFAULT_REGION", why="a region"))
+            region = needed("AWS_REGION", "AWS_DEFAULT_REGION", why="a region")
+            if not has_credentials():
+                needed("AWS_BEARER_TOKEN_BEDROCK", why="that, or credentials as the AWS CLI has them")
+            return BedrockModel(model, region)
         case _:
             assert_never(maker)
 

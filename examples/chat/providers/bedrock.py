@@ -30,6 +30,11 @@ WITHIN_S = 300
 """How long a model may think before it says anything."""
 
 
+def has_credentials() -> bool:
+    """Whether boto3 finds any, where it looks for them: the environment, profiles, the machine's role."""
+    return boto3.Session().get_credentials() is not None
+
+
 class BedrockModel:
     """A model that is asked over Bedrock, with the credentials that boto3 finds unless others are given."""
 
