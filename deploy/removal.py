@@ -8,6 +8,7 @@ from typing import Any
 
 from botocore.config import Config
 
+from deploy import page
 from deploy.stage import Stage, StageError
 from local.project import ROOT
 from local.sam import SAM
@@ -15,7 +16,7 @@ from local.sam import SAM
 ANYWAY = "sam delete would remove it all the same, and leave its sandboxes to themselves"
 ROUND_WITHIN_S = 300
 WHAT_HAPPENS = """\
-This removes the stack {stack!r} in {where}, with everything that runs, after ending all of its sessions.
+This removes the stack {stack!r} in {where}, with everything that runs, after ending all sessions, and its page.
 {data} table   {table}
 {data} bucket  {bucket}
 """
@@ -38,6 +39,7 @@ def destroy(stage: Stage, *, with_data: bool, unasked: bool) -> None:
     if not unasked:
         confirm(stage.stack_name)
     end_sessions(session, outputs)
+    page.remove(stage)
     _delete_stack(stage, session.region_name)
     if with_data:
         delete_data(session, table, bucket)
@@ -76,9 +78,7 @@ def end_sessions(session: Any, outputs: Mapping[str, str]) -> None:
 def delete_data(session: Any, table: str, bucket: str) -> None:
     """Table and bucket are gone, and all that was in them."""
     s3 = session.client("s3")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        if found := [{"Key": each["Key"]} for each in page.get("Contents", [])]:
-            s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
+    page.empty(s3, bucket)
     s3.delete_bucket(Bucket=bucket)
     session.client("dynamodb").delete_table(TableName=table)
     print(f"deleted {bucket} and {table}")
