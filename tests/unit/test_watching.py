@@ -17,7 +17,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 RESOURCES: dict[str, Any] = load_template((ROOT / "template.yaml").read_text())["Resources"]
 ALARMS = {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"}
 OURS = {"Fn::Sub": "Sandkeeper/${AWS::StackName}"}
-SERVICES = {"api", "cleanup", "file_ingest"}
+SERVICES = {"api", "mcp", "cleanup", "file_ingest"}
 EVENT = re.compile(r"[a-z]+(\.[a-z_]+)+")
 
 

@@ -113,16 +113,16 @@ class MemorySandboxProvider:
             self._add(where, Accepted(order.code, order.context), Started(reset))
             outcome = self.program(sandbox, order.code)
             if outcome is not None:
-                self._end(where, outcome)
+                self._conclude(where, outcome)
         yield from [*self.runs[where]]
 
     def finish(self, run_id: str, outcome: RunOutcome) -> None:
         """Ends a run that goes on."""
         with self._lock:
             (where,) = (known for known in self.runs if known[1] == run_id)
-        self._end(where, outcome)
+        self._conclude(where, outcome)
 
-    def _end(self, where: tuple[str, str], outcome: RunOutcome) -> None:
+    def _conclude(self, where: tuple[str, str], outcome: RunOutcome) -> None:
         if outcome.end in LOSES_VARIABLES:
             self.resets[where[0]] = EndReason.KERNEL_DIED
         self._add(where, *outcome.outputs, _ended(outcome))
