@@ -1,0 +1,313 @@
+"""The example chat on the real service: its command as `make chat` runs it, and models that say anything."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from examples.chat import conversation, providers
+from examples.chat.conversation import Conversation
+from examples.chat.models import Call, Dialect, ModelFailed, Turn
+from examples.chat.scripted.server import Broken, Refusal, Reply, Scripted, serving
+from examples.chat.scripted.wires import Request
+from local.project import ROOT, SAMPLE
+from sandkeeper_client import Chat, Notebook, Output, Run
+from tests.local_command import local_command
+from tests.stack import RunningStack
+
+DIALECTS: tuple[Dialect, ...] = ("anthropic", "openai", "bedrock")
+KEY = "sk-must-not-be-shown"
+COMMAND = "-m examples.chat"
+WITHIN_S = 100
+
+
+@pytest.fixture
+def chat(own: Chat) -> Chat:
+    """A chat of this test alone."""
+    return own
+
+
+class Audience:
+    """Remembers what there was to see."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.codes: list[str] = []
+        self.output = ""
+        self.refusals: list[str] = []
+        self.runs: list[Run] = []
+
+    def said(self, text: str) -> None:
+        self.text += text
+
+    def began(self, code: str) -> None:
+        self.codes.append(code)
+
+    def shown(self, output: Output) -> None:
+        self.output += output.text
+
+    def ran(self, run: Run) -> None:
+        self.runs.append(run)
+
+    def refused(self, call: Call, reason: str) -> None:
+        self.refusals.append(reason)
+
+
+class Talk:
+    """A conversation with a model that a test makes up."""
+
+    def __init__(self, chat: Chat, server: Scripted, dialect: Dialect = "anthropic") -> None:
+        self.server, self.audience = server, Audience()
+        self.notebook: Notebook = chat.create_notebook("A test")
+        model = providers.scripted(dialect, server.url)
+        self.conversation = Conversation(model, chat, self.notebook, self.audience)
+
+    def ask(self, question: str) -> str:
+        """Returns the answer."""
+        return self.conversation.ask(question)
+
+    def cells(self) -> list[dict[str, Any]]:
+        """Returns the notebook's cells, which make a valid notebook."""
+        document = self.notebook.ipynb()
+        nbformat.validate(nbformat.from_dict(document))  # type: ignore[no-untyped-call]
+        cells: list[dict[str, Any]] = document["cells"]
+        return cells
+
+    def codes(self) -> list[str]:
+        """Returns the code that its cells hold."""
+        return ["".join(cell["source"]) for cell in self.cells() if cell["cell_type"] == "code"]
+
+
+def calling(code: str, number: int = 0) -> Turn:
+    """Returns a turn that runs code."""
+    return Turn(calls=[Call(f"call_{number}", "run_python", json.dumps({"code": code}))])
+
+
+def in_turn(*replies: Reply) -> Callable[[Request], Reply]:
+    """Returns a model that answers with these, one after another."""
+    left = [*replies]
+    return lambda _: left.pop(0)
+
+
+# ── The command ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def command(**variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs what `make chat` runs, where nothing can be typed."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDKEEPER_"))}
+    paths = os.pathsep.join(map(str, (ROOT / "clients" / "python", ROOT)))
+    return subprocess.run(
+        [sys.executable, *COMMAND.split()],
+        cwd=ROOT,
+        env={**kept, "PYTHONPATH": paths, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+
+
+def test_make_chat_runs_this_command() -> None:
+    recipe = re.search(r"^chat:.*\n\t(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    assert recipe[1] == f"@.envs/chat/bin/python {COMMAND}"
+
+
+@pytest.mark.parametrize("wire", DIALECTS)
+def test_a_question_ends_in_the_figure_and_a_notebook(stack: RunningStack, wire: str, tmp_path: Path) -> None:
+    path = tmp_path / "made" / "chat.ipynb"
+
+    done = command(
+        WIRE=wire,
+        NOTEBOOK=str(path),
+        SANDKEEPER_URL=stack.api_url,
+        SANDKEEPER_TOKEN=stack.api_key,
+        OPENAI_API_KEY=KEY,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "> What is the average salary?" in done.stdout
+    assert "KeyError: 'salary'" in done.stdout
+    assert "The average salary is 83,666.67." in done.stdout.splitlines()
+    assert "A script answers, and no model" in done.stdout
+    assert str(path) in done.stdout
+    assert KEY not in done.stdout
+    assert stack.api_key not in done.stdout
+    notebook = json.loads(path.read_text())
+    nbformat.validate(nbformat.from_dict(notebook))  # type: ignore[no-untyped-call]
+    shown = [[each["output_type"] for each in cell["outputs"]] for cell in notebook["cells"] if "outputs" in cell]
+    assert shown == [["stream"], ["error"], ["stream"]]
+    assert "83,666.67" in "".join(notebook["cells"][-2]["outputs"][0]["text"])
+    assert "".join(notebook["cells"][-1]["source"]) == "The average salary is 83,666.67."
+
+
+def test_without_a_service_it_starts_one_and_leaves_nothing_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "chat.ipynb"
+    with local_command() as local:
+        done = command(NOTEBOOK=str(path), TMPDIR=str(local.temporary), QUESTION="What is the mean Salary?")
+
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert "The average salary is 83,666.67." in done.stdout.splitlines()
+        assert path.exists()
+        local.assert_nothing_is_left()
+
+
+def test_a_key_that_is_missing_is_named_before_anything_is_started() -> None:
+    done = command(PROVIDER="openai", MODEL="any", OPENAI_API_KEY="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "OPENAI_API_KEY is not set: PROVIDER=openai needs an API key\n"
+
+
+def test_a_service_that_refuses_the_token_is_told_in_its_words(stack: RunningStack) -> None:
+    done = command(SANDKEEPER_URL=stack.api_url, SANDKEEPER_TOKEN=KEY)
+    assert done.returncode == 1
+    assert "✘ 401 unauthenticated" in done.stdout
+    assert (KEY in done.stdout, done.stderr) == (False, "")
+
+
+# ── Conversations ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_model_is_told_of_the_files_the_tool_and_what_to_do_about_an_error(chat: Chat) -> None:
+    chat.upload(SAMPLE)
+    heard: list[Request] = []
+    replies = in_turn(calling("1 / 0"), calling("print(42)", 1), Turn(text="It is 42."))
+
+    def answer(request: Request) -> Reply:
+        heard.append(request)
+        return replies(request)
+
+    with serving(answer) as server:
+        talk = Talk(chat, server)
+        assert talk.ask("What is it?") == "It is 42."
+
+    assert "/home/user/employee_data.csv" in heard[0].system
+    assert (heard[0].question, heard[0].tools) == ("What is it?", ["run_python"])
+    failed, fine = heard[-1].results
+    assert (failed.is_error, "ZeroDivisionError" in failed.text) == (True, True)
+    assert (fine.is_error, "42" in fine.text) == (False, True)
+    assert "Code of yours has failed" in json.dumps(server.bodies[1])
+    assert talk.audience.output == "42\n"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_plot_goes_to_the_model_as_a_picture(chat: Chat, dialect: Dialect) -> None:
+    chat.upload(SAMPLE)
+    with serving() as server:
+        talk = Talk(chat, server, dialect)
+        assert talk.ask("Draw a plot of it") == "Here is the plot. I was sent 1 picture(s) of it."
+    assert "iVBORw0KGgo" in json.dumps(server.bodies[-1])
+
+
+def test_what_code_shows_without_end_goes_to_the_model_bounded(chat: Chat) -> None:
+    with serving(in_turn(calling("print('x' * 1_000_000)"), Turn(text="Long."))) as server:
+        Talk(chat, server).ask("Print a lot")
+    assert len(json.dumps(server.bodies[-1])) < 40_000
+
+
+def test_variables_stay_from_question_to_question(chat: Chat) -> None:
+    replies = in_turn(calling("x = 41"), Turn(text="Done."), calling("print(x + 1)", 1), Turn(text="It is 42."))
+    with serving(replies) as server:
+        talk = Talk(chat, server)
+        talk.ask("Remember 41")
+        assert talk.ask("And one more?") == "It is 42."
+    assert talk.audience.output == "42\n"
+
+
+def test_whoever_has_seen_enough_stops_the_code_and_keeps_the_session(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enough(_: Audience, output: Output) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Audience, "shown", enough)
+    endless = "import time\nkept = 1\nwhile True:\n    print('lap', flush=True)\n    time.sleep(0.1)"
+    with serving(in_turn(calling(endless))) as server:
+        talk = Talk(chat, server)
+        with pytest.raises(KeyboardInterrupt):
+            talk.ask("Go on")
+    assert talk.conversation.messages == []
+    assert chat.run("kept", on_busy="reject").text == "1"
+
+
+# ── Models that say anything ────────────────────────────────────────────────────────────────────────────
+
+NONSENSE = {
+    "an unknown tool": (Call("n", "rm_rf", "{}"), "there is no tool 'rm_rf'"),
+    "no JSON": (Call("n", "run_python", '{"code": "1'), "no JSON"),
+    "no code": (Call("n", "run_python", "{}"), "required"),
+    "too much code": (Call("n", "run_python", json.dumps({"code": "#" * 50_001})), "maxLength 50000"),
+    "half a character": (Call("n", "run_python", '{"code": "\\ud800"}'), "no JSON"),
+    "a limit that is none": (Call("n", "run_python", '{"code": "1", "timeoutMs": 1}'), "minimum 1000"),
+}
+
+
+@pytest.mark.parametrize(("call", "reason"), NONSENSE.values(), ids=NONSENSE.keys())
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_call_that_is_nonsense_is_not_run_and_the_model_is_told(
+    chat: Chat, dialect: Dialect, call: Call, reason: str
+) -> None:
+    heard: list[Request] = []
+    replies = in_turn(Turn(calls=[call]), Turn(text="I am sorry."))
+
+    def answer(request: Request) -> Reply:
+        heard.append(request)
+        return replies(request)
+
+    with serving(answer) as server:
+        talk = Talk(chat, server, dialect)
+        assert talk.ask("Hi") == "I am sorry."
+
+    (result,) = heard[-1].results
+    assert reason in result.text
+    assert [reason in each for each in talk.audience.refusals] == [True]
+    assert talk.codes() == []
+    assert chat.session() is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Refusal(400, "no such model"), "400: no such model"),
+        (Broken(calling("print('never')"), 4), "Anthropic"),
+        (Broken(calling("print('never')"), 4, is_ended=True), "broke off"),
+        (Turn(), "neither said nor called"),
+    ],
+    ids=["an error", "a stream that breaks", "a stream that stops", "nothing"],
+)
+def test_a_model_that_fails_leaves_notebook_and_conversation_as_they_were(
+    chat: Chat, reply: Reply, reason: str
+) -> None:
+    with serving(in_turn(calling("x = 1"), reply, Turn(text="Hello again."))) as server:
+        talk = Talk(chat, server)
+        with pytest.raises(ModelFailed, match=reason):
+            talk.ask("First")
+        assert talk.conversation.messages == []
+        assert talk.codes() == ["x = 1"]
+        assert talk.ask("Second") == "Hello again."
+
+
+def test_a_model_that_calls_without_end_is_stopped(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "MOST_TURNS", 3)
+    with serving(lambda _: calling("1")) as server:
+        talk = Talk(chat, server)
+        with pytest.raises(ModelFailed, match="3 times in a row"):
+            talk.ask("Go on")
+    assert talk.codes() == ["1"] * 3
+
+
+def test_of_many_calls_at_once_the_first_are_made_and_the_others_are_told(chat: Chat) -> None:
+    many = [Call(f"c{number}", "run_python", json.dumps({"code": str(number)})) for number in range(10)]
+    with serving(in_turn(Turn(calls=many), Turn(text="Enough."))) as server:
+        talk = Talk(chat, server)
+        assert talk.ask("Go on") == "Enough."
+    assert talk.codes() == [str(number) for number in range(8)]
+    assert len(talk.audience.refusals) == 2
