@@ -32,11 +32,12 @@ SCRIPTED = (
     " PROVIDER=anthropic, openai or bedrock, and MODEL=…, ask a model."
 )
 WIDTH = 96
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
     """Returns the exit code: 0 if each question had its answer, 2 if a setting is missing or wrong, else 1."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTS:
         signal.signal(number, _interrupt)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     screen = Screen(console)
@@ -134,6 +135,9 @@ def _save(settings: Settings, notebook: client.Notebook, screen: Screen) -> None
 
 
 def _interrupt(*_: object) -> NoReturn:
+    """Ends the program at the first signal; further ones are ignored, so that nothing of it is left behind."""
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -19,6 +19,7 @@ from examples.chat.models import (
     Message,
     Model,
     ModelFailed,
+    PictureType,
     ToolResult,
     Turn,
     sound_text,
@@ -31,7 +32,7 @@ MOST_CALLS = 8
 MOST_IMAGES = 4
 MOST_IMAGE_BYTES = 3_500_000
 MOST_CELL_CHARS = 50_000
-PICTURES = get_args(Image.__annotations__["mime_type"])
+PICTURES: tuple[PictureType, ...] = get_args(PictureType)
 
 
 class Watcher(Protocol):
@@ -143,7 +144,7 @@ class Conversation:
 
     def _pictures(self, run: client.Run) -> Iterator[Image]:
         """Yields the pictures of a run that a model is sent: the first of them, and none that is too large."""
-        shown = [each for each in run.results if each.mime_type in PICTURES]
-        for each in shown[:MOST_IMAGES]:
+        shown = [(kind, each) for each in run.results for kind in PICTURES if each.mime_type == kind]
+        for kind, each in shown[:MOST_IMAGES]:
             if (each.size or 0) <= MOST_IMAGE_BYTES and len(data := self.chat.content(each)) <= MOST_IMAGE_BYTES:
-                yield Image("image/png" if each.mime_type == "image/png" else "image/jpeg", data)
+                yield Image(kind, data)

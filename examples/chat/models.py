@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, Protocol
 
+PictureType = Literal["image/png", "image/jpeg"]
+"""The types of pictures that every maker takes."""
 Dialect = Literal["anthropic", "openai", "bedrock"]
 """How the API calls those in whose words it has the tools."""
 Heard = Callable[[str], object]
@@ -34,7 +36,7 @@ class BadCall(Exception):
 class Image:
     """A picture that code has shown."""
 
-    mime_type: Literal["image/png", "image/jpeg"]
+    mime_type: PictureType
     data: bytes
 
 

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,20 +101,35 @@ def in_turn(*replies: Reply) -> Callable[[Request], Reply]:
 # ── The command ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def command(**variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs what `make chat` runs, where nothing can be typed."""
+def started(**variables: str) -> subprocess.Popen[str]:
+    """Starts what `make chat` runs, where nothing can be typed."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDKEEPER_"))}
     paths = os.pathsep.join(map(str, (ROOT / "clients" / "python", ROOT)))
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, *COMMAND.split()],
         cwd=ROOT,
-        env={**kept, "PYTHONPATH": paths, **variables},
+        env={**kept, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **variables},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=WITHIN_S,
-        check=False,
     )
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(**variables: str) -> Done:
+    """Runs what `make chat` runs."""
+    with started(**variables) as process:
+        stdout, stderr = process.communicate(timeout=WITHIN_S)
+    return Done(process.returncode, stdout, stderr)
 
 
 def test_make_chat_runs_this_command() -> None:
@@ -157,6 +174,22 @@ def test_without_a_service_it_starts_one_and_leaves_nothing_of_it(tmp_path: Path
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         assert "The average salary is 83,666.67." in done.stdout.splitlines()
         assert path.exists()
+        local.assert_nothing_is_left()
+
+
+def test_a_chat_that_is_interrupted_keeps_its_notebook_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "chat.ipynb"
+    with local_command() as local:
+        with started(NOTEBOOK=str(path), TMPDIR=str(local.temporary)) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("I look at the file"):
+                    process.send_signal(signal.SIGINT)
+                    break
+            process.communicate(timeout=WITHIN_S)
+
+        assert process.returncode == 130
+        assert json.loads(path.read_text())["cells"][0]["source"] == "**What is the average salary?**"
         local.assert_nothing_is_left()
 
 
@@ -302,6 +335,14 @@ def test_a_model_that_calls_without_end_is_stopped(chat: Chat, monkeypatch: pyte
         with pytest.raises(ModelFailed, match="3 times in a row"):
             talk.ask("Go on")
     assert talk.codes() == ["1"] * 3
+
+
+@pytest.mark.parametrize("text", ["\x00", "\x1b[2J\x07", "\u202e\ufffe", "**" * 30_000, "</script><b>"])
+def test_whatever_a_model_says_the_notebook_is_one(chat: Chat, text: str) -> None:
+    with serving(in_turn(calling(f"# {text[:100]}"), Turn(text=f"So: {text}"))) as server:
+        talk = Talk(chat, server, "openai")
+        assert talk.ask(f"Say {text}") == f"So: {text}"
+    assert [cell["cell_type"] for cell in talk.cells()] == ["markdown", "code", "markdown"]
 
 
 def test_of_many_calls_at_once_the_first_are_made_and_the_others_are_told(chat: Chat) -> None:
