@@ -232,6 +232,25 @@ def test_two_who_edit_one_cell_are_shown_both_versions(tab: Tab, chat: Chat) -> 
     assert chat.client.get(notebook).json()["cells"][0]["source"] == "value = 'mine'"
 
 
+def test_what_cannot_be_saved_is_saved_once_the_api_is_there_again(tab: Tab, chat: Chat) -> None:
+    tab.page.route("**/cells/*", lambda route: route.abort())
+    tab.write(1, "kept = True")
+    expect(tab.page.get_by_text("Not saved")).to_be_visible()
+
+    tab.page.unroute("**/cells/*")
+    expect(tab.page.get_by_text("Saved", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+    assert chat.client.get(notebook_url(chat)).json()["cells"][0]["source"] == "kept = True"
+
+
+def test_a_cell_that_is_deleted_can_be_put_back(tab: Tab) -> None:
+    tab.write(1, "precious = 1")
+    tab.cell(1).get_by_role("button", name="Delete cell 1").click()
+    expect(tab.cell(1)).to_be_hidden()
+
+    tab.page.get_by_role("button", name="Undo").click()
+    expect(tab.cell(1).get_by_role("textbox")).to_contain_text("precious = 1")
+
+
 def test_what_one_tab_does_another_sees(tab: Tab, url: str) -> None:
     other = in_tab(tab.page.context.new_page())
     other.open(url)
@@ -353,7 +372,7 @@ def test_a_phone_has_the_cells_in_its_width_and_the_rail_behind_a_button(chromiu
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         rail = tab.page.get_by_role("complementary", name="Session and files")
         expect(rail).to_be_hidden()
-        tab.page.get_by_role("button", name="Files and session").click()
+        tab.page.get_by_role("button", name="Files and session: Ready").click()
         expect(rail).to_be_visible()
         expect(rail.get_by_text("Ready")).to_be_visible()
 

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "react";
 import { Icon } from "./Icon";
+import { Lamp } from "./rail/Session";
 import { isBusy, isDirty } from "./state/cells";
 import { exportFile, importFile } from "./state/exchange";
 import { clear, discard, rename, useNotebook } from "./state/notebook";
@@ -24,7 +25,8 @@ export function Header({ isRailOpen, onRail, onHelp }: Props) {
         onClick={onRail}
       >
         <Icon name="menu" />
-        <span className="hidden">Files and session</span>
+        <span className="hidden">Files and session: </span>
+        <Lamp />
       </button>
       <span className="brand">
         <Icon name="hourglass" /> <span>Sandkeeper</span>
@@ -58,7 +60,10 @@ export function Header({ isRailOpen, onRail, onHelp }: Props) {
 function Title() {
   const title = useNotebook((state) => state.title);
   const [draft, setDraft] = useState(title);
-  useEffect(() => setDraft(title), [title]);
+  useEffect(() => {
+    setDraft(title);
+    document.title = title ? `${title} · Sandkeeper` : "Sandkeeper";
+  }, [title]);
   const commit = () => {
     const wanted = draft.trim();
     if (wanted && wanted !== title) void attempt(() => rename(wanted));
@@ -83,9 +88,10 @@ function Title() {
 
 function Saved() {
   const hasConflict = useNotebook(({ cells }) => cells.some((cell) => cell.theirs));
+  const isStuck = useNotebook(({ cells }) => cells.some((cell) => cell.isStuck));
   const isUnsaved = useNotebook(({ cells }) => cells.some((cell) => isDirty(cell) || cell.sending !== null));
-  const text = hasConflict ? "Conflict" : isUnsaved ? "Saving …" : "Saved";
-  return <span className={`saved${hasConflict ? " bad" : ""}`}>{text}</span>;
+  const text = hasConflict ? "Conflict" : isStuck ? "Not saved" : isUnsaved ? "Saving …" : "Saved";
+  return <span className={`saved${hasConflict || isStuck ? " bad" : ""}`}>{text}</span>;
 }
 
 async function askAndDiscard(): Promise<void> {

@@ -7,9 +7,20 @@ export function Notices() {
   return (
     <div className="notices" role="status" aria-live="polite">
       <span className="hidden">{whisper}</span>
-      {notices.map(({ id, text, tone }) => (
+      {notices.map(({ id, text, tone, offer }) => (
         <div key={id} className={`notice ${tone}`}>
           <span>{text}</span>
+          {offer && (
+            <button
+              type="button"
+              onClick={() => {
+                dismiss(id);
+                offer.act();
+              }}
+            >
+              {offer.label}
+            </button>
+          )}
           <button type="button" className="quiet" aria-label="Dismiss" onClick={() => dismiss(id)}>
             <Icon name="close" />
           </button>

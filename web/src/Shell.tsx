@@ -4,6 +4,7 @@ import { Help } from "./Help";
 import { Notices } from "./Notices";
 import { Notebook } from "./notebook/Notebook";
 import { Rail } from "./rail/Rail";
+import { isDirty } from "./state/cells";
 import { importFile } from "./state/exchange";
 import { useFiles } from "./state/files";
 import { open, useNotebook } from "./state/notebook";
@@ -36,6 +37,14 @@ export function Shell() {
   }, [chatId, notebookId]);
 
   useEffect(learnFromEnds, []);
+
+  useEffect(() => {
+    const warn = (event: BeforeUnloadEvent) => {
+      if (useNotebook.getState().cells.some(isDirty)) event.preventDefault();
+    };
+    addEventListener("beforeunload", warn);
+    return () => removeEventListener("beforeunload", warn);
+  }, []);
 
   useEffect(() => {
     const look = () =>

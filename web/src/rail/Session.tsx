@@ -24,20 +24,39 @@ const LAST: Record<string, string> = {
   recreated: "recreated",
 };
 
+/** Returns what the session is doing, by the name that its words and its lamp have. */
+function useActivity(): string {
+  const live = useSession((state) => state.live);
+  const runs = useNotebook(({ cells }) => cells.some(isRunning));
+  const wasUsed = useNotebook(({ cells }) => cells.some((cell) => cell.lastRun));
+  if (runs) return "running";
+  if (live === undefined) return "unknown";
+  return live === null ? (wasUsed ? "gone" : "none") : live.state;
+}
+
+/** The state in a word, for where the rail is folded. */
+export function Lamp() {
+  const state = useActivity();
+  return (
+    <span className="lamp-in-words" data-state={state}>
+      <span className="lamp" aria-hidden="true" />
+      <span>{(SAYS[state] ?? SAYS.unknown!).title}</span>
+    </span>
+  );
+}
+
 /** The session's state, always in view. */
 export function Session() {
   const { live, last, restart, close } = useSession();
-  const runs = useNotebook(({ cells }) => cells.some(isRunning));
-  const state = runs ? "running" : live === undefined ? "unknown" : live === null ? "none" : live.state;
-  const wasUsed = useNotebook(({ cells }) => cells.some((cell) => cell.lastRun));
-  const says = SAYS[state === "none" && wasUsed ? "gone" : state] ?? SAYS.unknown!;
+  const state = useActivity();
+  const says = SAYS[state] ?? SAYS.unknown!;
   return (
     <section className="session" aria-labelledby="session-title">
       <h2 id="session-title">Session</h2>
       <div className="state" role="status" data-state={state}>
         <span className="lamp" aria-hidden="true" />
         <strong>{says.title}</strong>
-        {last && state !== "none" && (
+        {last && live && (
           <span className={`chip${last.status === "recreated" ? " warn" : ""}`}>
             {LAST[last.status] ?? last.status}
           </span>

@@ -13,6 +13,8 @@ export type Cell = {
   draft: string;
   /** What is on its way to the service. */
   sending: string | null;
+  /** It could not be saved, and will be tried again. */
+  isStuck: boolean;
   /** What somebody else has made of it, while this page has something else that is not saved. */
   theirs: { source: string; etag: string } | null;
   executionCount: number | null;
@@ -45,6 +47,7 @@ export function fresh(told: CellSchema): Cell {
     etag: told.etag,
     draft: told.source,
     sending: null,
+    isStuck: false,
     theirs: null,
     executionCount: told.executionCount,
     outputs: shown(told),

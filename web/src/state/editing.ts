@@ -3,9 +3,10 @@ import { api, found, Refused, told } from "../api/client";
 import type { CellSchema } from "../api/schema";
 import { type Cell, isDirty } from "./cells";
 import { cellOf, change, heardOf, path, useNotebook } from "./notebook";
-import { attempt } from "./notices";
+import { attempt, useNotices } from "./notices";
 
 const PAUSE_MS = 600;
+const RETRY_MS = 4_000;
 
 const timers = new Map<string, ReturnType<typeof setTimeout>>();
 const saves = new Map<string, Promise<void>>();
@@ -14,10 +15,12 @@ const saves = new Map<string, Promise<void>>();
 export function type(cellId: string, draft: string): void {
   change(cellId, (cell) => ({ ...cell, draft }));
   clearTimeout(timers.get(cellId));
-  timers.set(
-    cellId,
-    setTimeout(() => void attempt(() => save(cellId)), PAUSE_MS),
-  );
+  saveIn(cellId, PAUSE_MS);
+}
+
+function saveIn(cellId: string, ms: number): void {
+  const timer = setTimeout(() => void attempt(() => save(cellId)), ms);
+  timers.set(cellId, timer);
 }
 
 /** Resolves when what the editor says is saved; one request at a time, so that none overtakes another. */
@@ -46,7 +49,12 @@ async function put(cell: Cell, source: string, etag: string, kind?: CellSchema["
     const params = { path: path(cellId), header: { "If-Match": etag } };
     const body = { source, ...(kind ? { type: kind } : {}) };
     heardOf(await told(api.PUT("/api/chats/{chatId}/notebooks/{notebookId}/cells/{cellId}", { params, body })));
+    change(cellId, (each) => ({ ...each, isStuck: false }));
   } catch (error) {
+    if (error instanceof Refused && (error.status === 0 || error.status === 429 || error.status >= 500)) {
+      change(cellId, (each) => ({ ...each, isStuck: true }));
+      saveIn(cellId, RETRY_MS);
+    }
     if (!(error instanceof Refused && error.status === 412)) throw error;
     await clashed(cellId, kind);
   } finally {
@@ -99,12 +107,18 @@ export async function insert(
   return made.cellId;
 }
 
+/** Takes the cell out. What it said can be put back for a while. */
 export async function remove(cellId: string): Promise<void> {
   const cell = cellOf(cellId);
   if (!cell) return;
   const params = { path: path(cellId), header: { "If-Match": "*" } };
   await told(api.DELETE("/api/chats/{chatId}/notebooks/{notebookId}/cells/{cellId}", { params }));
-  useNotebook.setState(({ cells }) => ({ cells: cells.filter((each) => each.cellId !== cellId) }));
+  const { cells } = useNotebook.getState();
+  const before = cells[cells.findIndex((each) => each.cellId === cellId) - 1]?.cellId ?? null;
+  useNotebook.setState({ cells: cells.filter((each) => each.cellId !== cellId) });
+  if (cell.draft.trim() === "") return;
+  const undo = () => attempt(() => insert(before && cellOf(before) ? before : null, cell.type, cell.draft));
+  useNotices.getState().say("The cell is deleted.", "calm", { label: "Undo", act: () => void undo() });
 }
 
 /** Moves a cell one place up or down. */

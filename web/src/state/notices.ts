@@ -2,13 +2,14 @@
 import { create } from "zustand";
 import { sentence } from "../api/client";
 
-export type Notice = { id: number; text: string; tone: "calm" | "bad" };
+export type Offer = { label: string; act(): void };
+export type Notice = { id: number; text: string; tone: "calm" | "bad"; offer?: Offer };
 
 type Notices = {
   notices: Notice[];
   /** Said to screen readers alone: others see it. */
   whisper: string;
-  say(text: string, tone?: Notice["tone"]): void;
+  say(text: string, tone?: Notice["tone"], offer?: Offer): void;
   dismiss(id: number): void;
 };
 
@@ -18,10 +19,10 @@ let count = 0;
 export const useNotices = create<Notices>((set, get) => ({
   notices: [],
   whisper: "",
-  say(text, tone = "calm") {
+  say(text, tone = "calm", offer) {
     const id = ++count;
     const others = get().notices.filter((notice) => notice.text !== text);
-    set({ notices: [...others.slice(-2), { id, text, tone }] });
+    set({ notices: [...others.slice(-2), { id, text, tone, offer }] });
     setTimeout(() => get().dismiss(id), SHOWN_MS);
   },
   dismiss(id) {
