@@ -16,6 +16,11 @@ pytest_plugins = ["tests.sandbox_server", "tests.stack"]
 TESTS = Path(__file__).parent
 SPREAD = ("test_crash.py", "test_protocol.py")
 """Files of long tests that share little: each test goes to whatever process is free. Others stay together."""
+PATIENT = (
+    *("test_chat.py", "test_client.py", "test_demo.py", "test_history.py", "test_loss_ends.py"),
+    *("test_mcp.py", "test_notebooks.py", "test_runs.py"),
+)
+"""Files of tests over HTTP that wait more than they compute. They run beside the others, and take as long in all."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,7 +28,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         item.add_marker(tier)
-        if item.path.name not in SPREAD:
+        if tier == "e2e":
+            item.add_marker(pytest.mark.xdist_group("patient" if item.path.name in PATIENT else "busy"))
+        elif item.path.name not in SPREAD:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if tier == "unit":
             item.add_marker(pytest.mark.disable_socket)

@@ -8,7 +8,9 @@ from contextlib import ExitStack
 import httpx
 
 from local.project import SAMPLE
+from sandkeeper_client import Sandkeeper
 from tests.e2e.conftest import Chat, Run, a_chat, texts
+from tests.stack import RunningStack
 
 # ── Running code ────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,11 +83,16 @@ def test_status_follows_the_session(chat: Chat, run: Run) -> None:
     assert run("1")["session"]["status"] == "new"
 
 
-def test_six_chats_at_once_all_get_their_own_answer(client: httpx.Client) -> None:
-    with ExitStack() as closing, ThreadPoolExecutor(6) as pool:
-        chats = [closing.enter_context(a_chat(client)) for _ in range(6)]
-        answers = pool.map(lambda chat: chat.run(f"print({chat.id!r})"), chats)
-        assert [texts(answer) for answer in answers] == [[chat.id + "\n"] for chat in chats]
+def test_six_chats_at_once_all_get_their_own_answer(client: httpx.Client, stack: RunningStack) -> None:
+    """Where the machine is slow to start so many sandboxes, a call is refused for now; the client asks again."""
+    with (
+        ExitStack() as closing,
+        ThreadPoolExecutor(6) as pool,
+        Sandkeeper(stack.api_url, stack.api_key) as service,
+    ):
+        chats = [closing.enter_context(a_chat(client)).id for _ in range(6)]
+        runs = pool.map(lambda chat: service.chat(chat).run(f"print({chat!r})"), chats)
+        assert [run.text for run in runs] == [chat + "\n" for chat in chats]
 
 
 def test_calls_at_once_on_one_chat_run_one_after_the_other(chat: Chat, run: Run) -> None:
