@@ -20,7 +20,7 @@ PATIENT = (
     *("test_chat.py", "test_client.py", "test_demo.py", "test_history.py", "test_loss_ends.py"),
     *("test_mcp.py", "test_notebooks.py", "test_runs.py"),
 )
-"""Files of tests over HTTP that wait more than they compute. They run beside the others, and take as long in all."""
+"""Files of tests over HTTP that wait more than they compute. They run beside the others, and take about as long."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
