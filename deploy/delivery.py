@@ -1,4 +1,4 @@
-"""`make deploy`: builds, and deploys what was built as the stage says."""
+"""`make deploy`: builds, and deploys what was built as the stage says, with the page where it has one."""
 
 import json
 import os
@@ -8,7 +8,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from deploy import publication
+from deploy.buckets import remove_bucket
 from deploy.stage import Stage, StageError
 from local.project import ROOT
 from local.sam import SAM
@@ -25,16 +28,34 @@ AFTERWARDS = """
 
 
 def deploy(stage: Stage, *, unasked: bool) -> None:
-    """The stage has this checkout's code and template. Raises StageError, or CalledProcessError where SAM fails."""
+    """The stage has this checkout's code and template, and its page if it has one.
+
+    Raises StageError, or CalledProcessError where a tool fails.
+    """
+    before = stage.outputs()
     with _secrets(os.environ) as secrets:
         command = deploy_command(
-            stage, is_new=stage.outputs() is None, secrets=secrets, unasked=unasked, terminal=sys.stdin.isatty()
+            stage, is_new=before is None, secrets=secrets, unasked=unasked, terminal=sys.stdin.isatty()
         )
+        if publication.is_expected(stage, before):
+            publication.build()  # first, so that one that cannot be built changes nothing
         environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "PYTHON": sys.executable}
         environment.pop("PYTHONPATH", None)  # it would show the SAM CLI our packages beside its own
         for each in ([str(SAM), "build", "--config-env", stage.name], command):
             subprocess.run(each, cwd=ROOT, env=environment, check=True)
-    print(AFTERWARDS.format(stack=stage.stack_name, url=stage.deployed()["ApiUrl"], stage=stage.name))
+    outputs = stage.deployed()
+    update_page(stage.session(), before or {}, outputs)
+    print(AFTERWARDS.format(stack=stage.stack_name, url=outputs["ApiUrl"], stage=stage.name))
+
+
+def update_page(session: Any, before: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    """The stack serves this checkout's page, if it has one; of one that it had before nothing is left."""
+    bucket = outputs.get("PageBucketName")
+    if bucket:
+        publication.build()
+        publication.publish(session, outputs)
+    if before.get("PageBucketName", bucket) != bucket:
+        remove_bucket(session.client("s3"), before["PageBucketName"])
 
 
 def deploy_command(stage: Stage, *, is_new: bool, secrets: Path | None, unasked: bool, terminal: bool) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from botocore.config import Config
 
 from deploy import page
+from deploy.buckets import remove_bucket
 from deploy.stage import Stage, StageError
 from local.project import ROOT
 from local.sam import SAM
@@ -41,6 +42,8 @@ def destroy(stage: Stage, *, with_data: bool, unasked: bool) -> None:
     end_sessions(session, outputs)
     page.remove(stage)
     _delete_stack(stage, session.region_name)
+    if "PageBucketName" in outputs:
+        remove_bucket(session.client("s3"), outputs["PageBucketName"])  # it has nothing but what was built
     if with_data:
         delete_data(session, table, bucket)
     else:
