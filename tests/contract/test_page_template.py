@@ -9,7 +9,6 @@ import boto3
 import pytest
 
 from deploy import delivery, publication
-from local import aws
 from local.project import ROOT
 from local.template import load_template
 
