@@ -24,6 +24,8 @@ FLAGS = [
 PATIENCE_MS = 30_000
 """For whatever takes a sandbox: two cores may be busy with other tests."""
 
+expect.set_options(timeout=15_000)
+
 DESK = {"width": 1360, "height": 900}
 PHONE = {"width": 390, "height": 844}
 

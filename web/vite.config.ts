@@ -8,7 +8,7 @@ export default defineConfig({
     assetsInlineLimit: 0, // the content policy takes no data: URLs for scripts and fonts
     chunkSizeWarningLimit: 5_000, // Plotly; it is loaded when a figure of it is shown, as Vega is for charts
     modulePreload: { polyfill: false },
-    rolldownOptions: { input: ["index.html", "figure.html"] },
+    rolldownOptions: { input: ["index.html", "figure.html"], checks: { pluginTimings: false } },
   },
   server: {
     // `npm run dev` beside `make run`.

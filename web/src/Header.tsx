@@ -36,11 +36,11 @@ export function Header({ isRailOpen, onRail, onHelp }: Props) {
       <div className="actions">
         {isActive ? (
           <button type="button" className="primary" onClick={() => void attempt(stop)}>
-            <Icon name="stop" /> Stop
+            <Icon name="stop" /> <span>Stop</span>
           </button>
         ) : (
           <button type="button" className="primary" onClick={() => void attempt(runAll)}>
-            <Icon name="all" /> Run all
+            <Icon name="all" /> <span>Run all</span>
           </button>
         )}
         <More onHelp={onHelp} />

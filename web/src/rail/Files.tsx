@@ -87,7 +87,9 @@ function Columns({ name, columns, sample }: ColumnsProps) {
       <tbody>
         {columns.map((column, index) => (
           <tr key={column.name}>
-            <th scope="row">{column.name}</th>
+            <th scope="row" title={column.name}>
+              {column.name}
+            </th>
             <td>
               {column.type}
               {column.nulls > 0 && <span className="soft"> · {column.nulls} missing</span>}
