@@ -32,6 +32,8 @@ MOST_CALLS = 8
 MOST_IMAGES = 4
 MOST_IMAGE_BYTES = 3_500_000
 MOST_CELL_CHARS = 50_000
+MAY_RAISE = {"tags": ["raises-exception"]}
+"""How a notebook says that whoever runs all its cells is to go on behind this one."""
 PICTURES: tuple[PictureType, ...] = get_args(PictureType)
 
 
@@ -140,6 +142,8 @@ class Conversation:
             execution.cancel()
             raise
         self.watcher.ran(run)
+        if not run.success:
+            self.notebook.replace(cell, code, metadata=MAY_RAISE)
         return run
 
     def _pictures(self, run: client.Run) -> Iterator[Image]:

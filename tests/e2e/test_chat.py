@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from examples.chat import conversation, providers
 from examples.chat.conversation import Conversation
@@ -21,6 +22,7 @@ from examples.chat.scripted.server import Broken, Refusal, Reply, Scripted, serv
 from examples.chat.scripted.wires import Request
 from local.project import ROOT, SAMPLE
 from sandkeeper_client import Chat, Notebook, Output, Run
+from tests.e2e import test_history
 from tests.local_command import local_command
 from tests.stack import RunningStack
 
@@ -28,6 +30,8 @@ DIALECTS: tuple[Dialect, ...] = ("anthropic", "openai", "bedrock")
 KEY = "sk-must-not-be-shown"
 COMMAND = "-m examples.chat"
 WITHIN_S = 100
+
+kernels = test_history.kernels
 
 
 @pytest.fixture
@@ -162,6 +166,13 @@ def test_a_question_ends_in_the_figure_and_a_notebook(stack: RunningStack, wire:
     nbformat.validate(nbformat.from_dict(notebook))  # type: ignore[no-untyped-call]
     shown = [[each["output_type"] for each in cell["outputs"]] for cell in notebook["cells"] if "outputs" in cell]
     assert shown == [["stream"], ["error"], ["stream"]]
+    assert [cell["metadata"].get("tags") for cell in notebook["cells"]] == [
+        None,
+        None,
+        ["raises-exception"],
+        None,
+        None,
+    ]
     assert "83,666.67" in "".join(notebook["cells"][-2]["outputs"][0]["text"])
     assert "".join(notebook["cells"][-1]["source"]) == "The average salary is 83,666.67."
 
@@ -175,6 +186,22 @@ def test_without_a_service_it_starts_one_and_leaves_nothing_of_it(tmp_path: Path
         assert "The average salary is 83,666.67." in done.stdout.splitlines()
         assert path.exists()
         local.assert_nothing_is_left()
+
+
+def test_its_notebook_runs_again_from_top_to_bottom_also_behind_what_failed(
+    chat: Chat, tmp_path: Path, kernels: str
+) -> None:
+    chat.upload(SAMPLE)
+    with serving() as server:
+        talk = Talk(chat, server)
+        talk.ask("What is the average salary?")
+    again: Any = nbformat.from_dict(talk.notebook.ipynb())  # type: ignore[no-untyped-call]
+    (tmp_path / SAMPLE.name).write_bytes(SAMPLE.read_bytes())
+
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(again, timeout=60, kernel_name=kernels, resources=resources).execute()
+
+    assert again.cells[-2].outputs[0].text == "Average Salary: 83,666.67\n"
 
 
 def test_a_chat_that_is_interrupted_keeps_its_notebook_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -40,8 +40,10 @@ def code(turn: Turn) -> str:
 # ── The script ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_it_looks_at_the_file_that_the_context_names_first() -> None:
-    assert "pd.read_csv('/home/user/people.csv')" in code(asked())
+@pytest.mark.parametrize("name", ["people.csv", "my people (2).CSV", "it's.csv"])
+def test_it_looks_at_the_file_that_the_context_names_first(name: str) -> None:
+    request = Request(system=f"- `/home/user/{name}` (text)", question=QUESTION, results=[], tools=["run_python"])
+    assert f"pd.read_csv({name!r})" in code(script.reply(request))
 
 
 def test_it_takes_the_columns_name_from_the_question_and_corrects_it_by_what_it_has_seen() -> None:

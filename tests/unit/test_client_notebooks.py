@@ -56,6 +56,16 @@ def test_a_cell_whose_answer_was_lost_is_not_put_there_twice(service: Service) -
         does(service, lambda notebook: notebook.add("1"))
 
 
+def test_a_cell_is_replaced_whatever_it_has_said_before(service: Service) -> None:
+    service.will(ok({"cellId": "a1", "type": "code"}))
+
+    does(service, lambda notebook: notebook.replace("a1", "2", metadata={"tags": ["x"]}))
+
+    assert service.asked == [f"PUT {NOTEBOOK}/cells/a1"]
+    assert service.bodies() == [{"source": "2", "metadata": {"tags": ["x"]}}]
+    assert service.heard[0].headers["if-match"] == "*"
+
+
 def test_it_is_had_as_a_file(service: Service) -> None:
     service.will(ok({"nbformat": 4, "cells": []}))
 

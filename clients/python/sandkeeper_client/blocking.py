@@ -257,6 +257,10 @@ class Notebook:
         """Returns the id of a cell that has been put at the notebook's end."""
         return done(self._notebook.add(source, kind=kind, metadata=metadata))
 
+    def replace(self, cell_id: str, source: str, *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Lets a cell say this, whatever it said before. What it shows stays, and metadata that are not given."""
+        done(self._notebook.replace(cell_id, source, metadata=metadata))
+
     def run(
         self,
         cell_id: str,

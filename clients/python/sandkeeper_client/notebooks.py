@@ -35,6 +35,16 @@ class AsyncNotebook:
         call = Call(method="POST", path=f"{self._path}/cells", json=body, is_repeatable=False)
         return MadeCell.of(await self._api.json(call)).cell_id
 
+    async def replace(self, cell_id: str, source: str, *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Lets a cell say this, whatever it said before. What it shows stays, and metadata that are not given."""
+        call = Call(
+            method="PUT",
+            path=f"{self._path}/cells/{checked_id('cell id', cell_id)}",
+            json={"source": source, "metadata": metadata},
+            headers={"If-Match": "*"},
+        )
+        await self._api.json(call)
+
     async def run(
         self,
         cell_id: str,

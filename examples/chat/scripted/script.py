@@ -13,7 +13,8 @@ from examples.chat.scripted.wires import Request
 TOOL = "run_python"
 AVERAGE = re.compile(r"\b(?:average|mean)\s+(?:of\s+)?(?:the\s+)?(\w+)", re.IGNORECASE)
 PLOT = re.compile(r"\b(?:plot|draw|chart|histogram)\b", re.IGNORECASE)
-TABLE = re.compile(r"/home/user/[^\s`'\"]+\.csv")
+TABLE = re.compile(r"/home/user/([^`\"\n]+?\.csv)", re.IGNORECASE)
+"""A file that the context tells of; code finds it by its name, here and wherever else the notebook runs."""
 FIGURE = re.compile(r"^Average (?P<column>.+): (?P<figure>[-\d.,]*\d)$", re.MULTILINE)
 MOST_RESULTS = 3
 
@@ -40,7 +41,7 @@ def reply(request: Request) -> Turn:
     if TOOL not in request.tools or table is None or not (average or plot):
         return Turn(text=KNOWN)
     if not results:
-        return _run("I look at the file first.", LOOK.format(path=table[0]), 0)
+        return _run("I look at the file first.", LOOK.format(path=table[1]), 0)
     if len(results) > MOST_RESULTS or results[0].is_error:
         return Turn(text="I could not read the file, or not what I was asked for.")
     if average:
