@@ -252,6 +252,35 @@ def test_destroying_the_stack_takes_its_page_away_whatever_becomes_of_the_data(
     assert buckets(session) == (set() if with_data else {UPLOADS})
 
 
+class NotBuilt(Exception):
+    """The page has an error."""
+
+
+def test_a_page_that_cannot_be_built_leaves_the_stack_as_it_was(
+    session: Any, outputs: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build() -> None:
+        raise NotBuilt
+
+    monkeypatch.setattr(publication, "build", build)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something was deployed"))
+    monkeypatch.setattr(Deployed, "outputs", Deployed.deployed)
+    with pytest.raises(NotBuilt):
+        delivery.deploy(Deployed("here", "keeper", account=session, told=outputs), unasked=True)
+
+
+def test_the_page_goes_up_once_the_stack_is_deployed(
+    session: Any, outputs: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(publication, "build", lambda: done.append("make web"))
+    monkeypatch.setattr(publication, "publish", lambda *_: done.append("publish"))
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: done.append(f"sam {command[1]}"))
+    monkeypatch.setattr(Deployed, "outputs", Deployed.deployed)
+    delivery.deploy(Deployed("here", "keeper", account=session, told=outputs), unasked=True)
+    assert done == ["make web", "sam build", "sam deploy", "make web", "publish"]
+
+
 def test_a_bucket_that_somebody_removed_by_hand_is_gone_as_well(session: Any) -> None:
     remove_bucket(session.client("s3"), "keeper-never-was")
 
