@@ -26,8 +26,7 @@ CHECK_EVERY_S = 0.25
 READY = """\
 Sandkeeper is ready, after {seconds:.1f} s. Ctrl-C stops it.
 
-  page       {api_url}/  (a notebook in the browser)
-  API        {api_url}  (its contract: {api_url}/openapi.json)
+{page}  API        {api_url}  (its contract: {api_url}/openapi.json)
   API key    {api_key}
   sandboxes  {sandbox_url}  (E2B_API_URL and E2B_SANDBOX_URL for the E2B SDK)
   AWS        {aws_url}  (AWS_ENDPOINT_URL; table {table}, bucket {bucket})
@@ -39,7 +38,9 @@ A first call:
     -H 'Authorization: Bearer {api_key}' -H 'Content-Type: application/json' \\
     -d '{{"chatId": "first", "code": "print(6 * 7)"}}'
 """
-
+PAGE = """\
+  page       {api_url}/  (a notebook in the browser)
+"""
 
 OPEN = """\
 WARNING: {host} is not loopback: whoever reaches this machine can run code on it, with the API key, or without
@@ -74,7 +75,8 @@ def run(settings: Settings, folder: Path, *, deployed: bool = False) -> NoReturn
     """Serves until it is interrupted, or until a server dies."""
     started = time.monotonic()
     with _stack(settings, folder, deployed) as stack, _described(stack, folder / "stack.json"):
-        _announce(stack, folder, time.monotonic() - started)
+        page = "" if deployed else PAGE.format(api_url=stack.api_url)  # there it is a stack of its own
+        _announce(stack, folder, time.monotonic() - started, page)
         while True:
             stack.check()
             time.sleep(CHECK_EVERY_S)
@@ -115,9 +117,9 @@ def _described(stack: Stack, path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _announce(stack: Stack, logs: Path, after_s: float) -> None:
+def _announce(stack: Stack, logs: Path, after_s: float, page: str) -> None:
     settings = stack.settings
-    facts = {"table": stack.table, "bucket": stack.bucket, "logs": shown(logs), "seconds": after_s}
+    facts = {"page": page, "table": stack.table, "bucket": stack.bucket, "logs": shown(logs), "seconds": after_s}
     urls = {"api_url": stack.api_url, "sandbox_url": settings.sandbox_url, "aws_url": settings.aws_url}
     if not settings.is_loopback:
         print(OPEN.format(host=settings.host))
