@@ -43,6 +43,12 @@ test("what was too large is a link", () => {
   expect(shown).toMatchObject({ kind: "link", url: "https://s3/x", size: 9 });
 });
 
+test("an address that runs something is no link", () => {
+  const metadata = { sandkeeper: { mimeType: "text/plain", url: "javascript:alert(1)", size: 1 } };
+  const shown = ofOutput({ output_type: "display_data", data: { "text/plain": "[…]" }, metadata });
+  expect(shown).toMatchObject({ kind: "text" });
+});
+
 test("a dict prints itself as Python does, though it is JSON, too", () => {
   const data = { "application/json": { a: 1 }, "text/plain": "{'a': 1}" };
   expect(ofOutput({ output_type: "execute_result", data, metadata: {} })).toMatchObject({ text: "{'a': 1}" });

@@ -43,7 +43,8 @@ export function ofOutput(output: Data): Shown | null {
 /** Returns an object in the forms worth showing, the one that tells most first. */
 function ofBundle(data: Data, metadata: Data): Shown | null {
   const link = metadata.sandkeeper as { mimeType: string; url: string; size: number } | undefined;
-  if (link?.url) return { kind: "link", ...link };
+  // A notebook that was imported can say what it likes: nothing but an address to load from is one.
+  if (/^https?:\/\//.test(String(link?.url))) return { kind: "link", ...link! };
   const own = text(data["text/plain"]);
   const isTold = own !== "" && !/^<.*>$/s.test(own); // a dict prints itself as Python has it, and is JSON besides
   const views = Object.entries(data)
