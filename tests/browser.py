@@ -1,5 +1,6 @@
 """A real browser, and the page as somebody in front of it uses it."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class Tab:
 
     def cell(self, number: int) -> Locator:
         """Returns the cell of this number."""
-        return self.page.get_by_role("group", name=f"cell {number}")
+        return self.page.get_by_role("group", name=re.compile(rf"cell {number}$"))
 
     def write(self, number: int, code: str) -> None:
         """Writes this into the cell, in place of what it says."""

@@ -232,6 +232,27 @@ def test_two_who_edit_one_cell_are_shown_both_versions(tab: Tab, chat: Chat) -> 
     assert chat.client.get(notebook).json()["cells"][0]["source"] == "value = 'mine'"
 
 
+def test_a_cell_that_somebody_has_changed_meanwhile_is_not_run(tab: Tab, chat: Chat) -> None:
+    tab.write(1, "print('mine')")
+    expect(tab.page.get_by_text("Saving …")).to_be_hidden()
+    notebook = notebook_url(chat)
+    (cell,) = chat.client.get(notebook).json()["cells"]
+    assert cell["source"] == "print('mine')"
+
+    def somebody_is_faster(route: Route) -> None:
+        theirs = {"source": "print('theirs')"}
+        chat.client.put(
+            f"{notebook}/cells/{cell['cellId']}", json=theirs, headers={"If-Match": "*"}
+        ).raise_for_status()
+        route.continue_()
+
+    tab.page.route("**/run", somebody_is_faster)
+    tab.cell(1).get_by_role("button", name="Run cell 1").click()
+    expect(tab.page.get_by_text("it was not run")).to_be_visible()
+    expect(tab.cell(1).get_by_role("textbox")).to_contain_text("theirs")
+    expect(tab.output(1)).to_be_hidden()
+
+
 def test_what_cannot_be_saved_is_saved_once_the_api_is_there_again(tab: Tab, chat: Chat) -> None:
     tab.page.route("**/cells/*", lambda route: route.abort())
     tab.write(1, "kept = True")
