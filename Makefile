@@ -92,10 +92,9 @@ format: .venv/.dev ## Rewrite the code in house format
 
 template: $(TOOLS) .envs/lint/.ready ## Validate template.yaml, also for what is unsafe in it
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .envs/sam/bin/sam validate --lint
-	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .envs/sam/bin/sam validate --lint --template deploy/page.yaml
 	@mkdir -p .build && sed '/^  Page:/,/Default:/s/"off"/"on"/' template.yaml >.build/with-page.yaml
 	@! cmp -s template.yaml .build/with-page.yaml # checkov does not look at what a condition leaves out by default
-	@.envs/lint/bin/checkov --config-file .checkov.yaml --file template.yaml .build/with-page.yaml deploy/page.yaml
+	@.envs/lint/bin/checkov --config-file .checkov.yaml --file template.yaml .build/with-page.yaml
 
 # Not part of check: it asks a service on the internet what is known of each pinned package, and fails without it.
 audit: .envs/audit/.ready ## Look the pinned packages up among known vulnerabilities (needs the internet)
@@ -129,9 +128,6 @@ ON_STAGE = --stage '$(or $(STAGE),default)' --stack '$(STACK_NAME)'
 deploy: .venv/.run .envs/sam/.ready ## Build and deploy (STAGE; E2B_API_KEY, if it is new; YES=1: do not ask)
 	@.venv/bin/python -m deploy deploy $(ON_STAGE) $(if $(YES),--yes)
 
-deploy-page: .venv/.run .envs/sam/.ready web/dist/index.html ## Deploy the page beside a stage (STAGE; YES=1: do not ask)
-	@.venv/bin/python -m deploy page $(ON_STAGE) $(if $(YES),--yes)
-
 api-key: .venv/.run ## Give an API key (STAGE, OWNER, NAME), take one back (REVOKE), or list them
 	@.venv/bin/python -m deploy api-key $(ON_STAGE) --table '$(TABLE)' \
 	  --owner '$(OWNER)' --name '$(NAME)' --revoke '$(REVOKE)'
@@ -151,4 +147,4 @@ clean: ## Remove everything that make has made
 	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output web/node_modules web/dist web/src/api/schema.ts
 
 .PHONY: help demo chat run run-deployed web test quick lint format template audit openapi drift page check bench soak build \
-  deploy deploy-page api-key destroy lock clean
+  deploy api-key destroy lock clean

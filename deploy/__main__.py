@@ -1,4 +1,4 @@
-"""`python -m deploy deploy | page | api-key | destroy`: what `make` calls for a stage of samconfig.toml."""
+"""`python -m deploy deploy | api-key | destroy`: what `make` calls for a stage of samconfig.toml."""
 
 import argparse
 import subprocess
@@ -41,9 +41,6 @@ def _arguments() -> argparse.ArgumentParser:
     delivery = commands.add_parser("deploy", parents=[stages], help="build and deploy")
     delivery.add_argument("--yes", action="store_true", help="do not ask before the change")
 
-    page = commands.add_parser("page", parents=[stages], help="deploy the page for a stage that is deployed")
-    page.add_argument("--yes", action="store_true", help="do not ask before the change")
-
     keys = commands.add_parser("api-key", parents=[stages], help="give, revoke or list API keys")
     keys.add_argument("--table", default="", help="another table than the stack's")
     keys.add_argument("--owner", default="", help="give a key that speaks for this owner")
@@ -62,10 +59,6 @@ def _do(asked: argparse.Namespace, stage: Stage) -> None:
             from deploy.delivery import deploy  # noqa: PLC0415 - each command loads what it needs
 
             deploy(stage, unasked=asked.yes)
-        case "page":
-            from deploy.page import deploy as deploy_page  # noqa: PLC0415
-
-            deploy_page(stage, unasked=asked.yes)
         case "api-key":
             from deploy import keys  # noqa: PLC0415
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from botocore.config import Config
 
-from deploy import page
 from deploy.buckets import remove_bucket
 from deploy.stage import Stage, StageError
 from local.project import ROOT
@@ -40,7 +39,6 @@ def destroy(stage: Stage, *, with_data: bool, unasked: bool) -> None:
     if not unasked:
         confirm(stage.stack_name)
     end_sessions(session, outputs)
-    page.remove(stage)
     _delete_stack(stage, session.region_name)
     if "PageBucketName" in outputs:
         remove_bucket(session.client("s3"), outputs["PageBucketName"])  # it has nothing but what was built
@@ -80,9 +78,7 @@ def end_sessions(session: Any, outputs: Mapping[str, str]) -> None:
 
 def delete_data(session: Any, table: str, bucket: str) -> None:
     """Table and bucket are gone, and all that was in them."""
-    s3 = session.client("s3")
-    page.empty(s3, bucket)
-    s3.delete_bucket(Bucket=bucket)
+    remove_bucket(session.client("s3"), bucket)
     session.client("dynamodb").delete_table(TableName=table)
     print(f"deleted {bucket} and {table}")
 

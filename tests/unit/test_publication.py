@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from deploy import delivery, page, publication, removal
+from deploy import delivery, publication, removal
 from deploy.buckets import remove_bucket
 from deploy.stage import Stage, StageError
 
@@ -240,7 +240,6 @@ def test_destroying_the_stack_takes_its_page_away_whatever_becomes_of_the_data(
     stage = Deployed("here", "keeper", account=session, told={**outputs, "TableName": table})
     done: list[str] = []
     monkeypatch.setattr(removal, "end_sessions", lambda *_: done.append("sessions"))
-    monkeypatch.setattr(page, "remove", lambda _: done.append("page's own stack"))
 
     def delete_stack(*_: object) -> None:
         assert PAGE in buckets(session), "CloudFront still hands it out"
@@ -248,7 +247,7 @@ def test_destroying_the_stack_takes_its_page_away_whatever_becomes_of_the_data(
 
     monkeypatch.setattr(removal, "_delete_stack", delete_stack)
     removal.destroy(stage, with_data=with_data, unasked=True)
-    assert done == ["sessions", "page's own stack", "stack"]
+    assert done == ["sessions", "stack"]
     assert buckets(session) == (set() if with_data else {UPLOADS})
 
 
