@@ -76,7 +76,11 @@ TOOLS := $(STACK) .venv/.dev .envs/sam/.ready
 
 test: $(TOOLS) web/dist/index.html ## Run all tests
 	@.venv/bin/python -m pytest -n auto --dist loadgroup tests/unit tests/contract tests/integration
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup tests/e2e
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m 'not alone' tests/e2e
+	@.venv/bin/python -m pytest -m alone tests/e2e
+
+crash: $(TOOLS) ## Let workers die at each of their I/O calls, whoever comes next (make test has a part of it)
+	@EVERY_ENDING=1 .venv/bin/python -m pytest -n auto --dist loadgroup tests/integration/test_crash.py
 
 quick: $(TOOLS) ## Run the tests that need no server
 	@.venv/bin/python -m pytest tests/unit
@@ -146,5 +150,5 @@ lock: .venv/.dev ## Pin the newest versions of all packages
 clean: ## Remove everything that make has made
 	@rm -rf .venv .envs .run .build .aws-sam .cache demo-output web/node_modules web/dist web/src/api/schema.ts
 
-.PHONY: help demo chat run run-deployed web test quick lint format template audit openapi drift page check bench soak build \
+.PHONY: help demo chat run run-deployed web test crash quick lint format template audit openapi drift page check bench soak build \
   deploy api-key destroy lock clean

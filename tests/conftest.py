@@ -22,12 +22,17 @@ PATIENT = (
 )
 """Files of tests over HTTP that wait more than they compute. They run beside the others, and take about as long."""
 
+ALONE = ("test_outputs.py", "test_race.py")
+"""Files of tests over HTTP that need the processors for themselves: floods, and many calls at once."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks every test with its tier; unit tests may open no socket."""
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         item.add_marker(tier)
+        if item.path.name in ALONE and tier == "e2e":
+            item.add_marker("alone")
         if tier == "e2e":
             item.add_marker(pytest.mark.xdist_group("patient" if item.path.name in PATIENT else "busy"))
         elif item.path.name not in SPREAD:

@@ -56,6 +56,7 @@ def main() -> int:
 
 def _chat(settings: Settings, screen: Screen, ending: ExitStack) -> int:
     model = _model(settings, screen, ending)
+    ending.callback(model.close)
     address = _address(settings, screen, ending)
     service = ending.enter_context(client.Sandkeeper(address.url, address.token))
     chat = service.chat(f"example-{uuid.uuid4().hex[:8]}")

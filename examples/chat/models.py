@@ -119,6 +119,9 @@ class Model(Protocol):
     def reply(self, system: str, messages: Sequence[Message], tools: Sequence[Tool], on_text: Heard) -> Turn:
         """Returns the model's turn; `on_text` hears what it says, as it does. Raises `ModelFailed`."""
 
+    def close(self) -> None:
+        """Lets go of its connections."""
+
 
 @dataclass
 class Listening:

@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nbformat
 import pytest
@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 from examples.chat import conversation, providers
 from examples.chat.conversation import Conversation
-from examples.chat.models import Call, Dialect, ModelFailed, Turn
+from examples.chat.models import Call, Dialect, Model, ModelFailed, Turn
 from examples.chat.scripted.server import Broken, Refusal, Reply, Scripted, serving
 from examples.chat.scripted.wires import Request
 from local.project import ROOT, SAMPLE
@@ -38,6 +38,14 @@ kernels = test_history.kernels
 def chat(own: Chat) -> Chat:
     """A chat of this test alone."""
     return own
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No model that a test talks with keeps a connection."""
+    yield
+    while Talk.models:
+        Talk.models.pop().close()
 
 
 class Audience:
@@ -69,10 +77,13 @@ class Audience:
 class Talk:
     """A conversation with a model that a test makes up."""
 
+    models: ClassVar[list[Model]] = []
+
     def __init__(self, chat: Chat, server: Scripted, dialect: Dialect = "anthropic") -> None:
         self.server, self.audience = server, Audience()
         self.notebook: Notebook = chat.create_notebook("A test")
         model = providers.scripted(dialect, server.url)
+        self.models.append(model)
         self.conversation = Conversation(model, chat, self.notebook, self.audience)
 
     def ask(self, question: str) -> str:

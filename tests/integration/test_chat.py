@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -43,8 +43,8 @@ Answer = Callable[[Request], Reply]
 @contextmanager
 def answering(dialect: Dialect, answer: Answer) -> Iterator[tuple[Model, Scripted]]:
     """A model that answers as the test says, asked by the maker's SDK over loopback."""
-    with serving(answer) as server:
-        yield providers.scripted(dialect, server.url), server
+    with serving(answer) as server, closing(providers.scripted(dialect, server.url)) as model:
+        yield model, server
 
 
 def ask(dialect: Dialect, reply: Reply, *messages: Message) -> tuple[Turn, list[str]]:
@@ -235,8 +235,10 @@ def test_a_model_that_was_cut_off_has_not_answered() -> None:
 def test_where_nobody_listens_it_is_told(dialect: Dialect) -> None:
     with serving() as server:
         url = server.url
-    model = providers.scripted(dialect, url)
-    with pytest.raises(ModelFailed, match=r"(?i)connect"):
+    with (
+        closing(providers.scripted(dialect, url)) as model,
+        pytest.raises(ModelFailed, match=r"(?i)connect"),
+    ):
         model.reply("s", [Asked("Hi")], TOOLS[dialect], str)
 
 

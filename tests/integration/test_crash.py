@@ -1,10 +1,11 @@
 """Workers die right before or after any of their I/O calls: who comes next can go on, and is told the truth.
 
 Every scenario is first gone through once to find its I/O calls; then it is repeated for each of them, and a real
-process gets SIGKILL there.
+process gets SIGKILL there. Who comes next is one of several in turn; all of them, after each, is `make crash`.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import pytest
@@ -131,6 +132,19 @@ def _endings(scenario: Scenario) -> Iterator[Ending]:
         yield its_caller_comes_back
 
 
+def moments_before(then: Ending, scenario: Scenario, moments: Sequence[str]) -> Sequence[str]:
+    """Returns at which of the moments a worker is to die before this ending: all endings together have them all.
+
+    Moments come in pairs, before a call and after it. Each ending gets some of both.
+    """
+    if os.environ.get("EVERY_ENDING"):
+        return moments
+    endings = [*_endings(scenario)]
+    turns = len(endings)
+    chosen = [moment for at, moment in enumerate(moments) if (at + at // turns) % turns == endings.index(then)]
+    return chosen or moments[-1:]
+
+
 ENDINGS = [
     pytest.param(scenario, then, id=f"{scenario}-{then.__name__}")
     for scenario in SCENARIOS
@@ -146,7 +160,7 @@ def test_nothing_is_lost_or_left_behind_when_a_worker_dies(
     then: Ending,
     subtests: pytest.Subtests,
 ) -> None:
-    for moment in scenario.moments(first_time(scenario)):
+    for moment in moments_before(then, scenario, scenario.moments(first_time(scenario))):
         with subtests.test(f"{scenario}: dies {moment}, then {then.__name__}"):
             chat = Chat(service)
             try:
@@ -156,6 +170,15 @@ def test_nothing_is_lost_or_left_behind_when_a_worker_dies(
                 then(chat, scenario.at_s + scenario.blocks_s)
             finally:
                 chat.remove()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 13])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_endings_leave_out_no_moment_between_them(scenario: Scenario, count: int) -> None:
+    moments = [f"moment {number}" for number in range(count)]
+    chosen = [moments_before(then, scenario, moments) for then in _endings(scenario)]
+    assert {moment for some in chosen for moment in some} == {*moments}
+    assert all(chosen)
 
 
 def test_all_kinds_of_calls_are_died_at(first_time: FirstTime) -> None:

@@ -53,6 +53,10 @@ class AnthropicModel:
         ):
             return _turn(stream, on_text)
 
+    def close(self) -> None:
+        """See `Model.close`."""
+        self._client.close()
+
 
 def _turn(stream: Iterable[RawMessageStreamEvent], on_text: Heard) -> Turn:
     """Returns the turn that the events tell."""

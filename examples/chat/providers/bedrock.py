@@ -65,6 +65,10 @@ class BedrockModel:
             finally:
                 reply["stream"].close()
 
+    def close(self) -> None:
+        """See `Model.close`."""
+        self._client.close()
+
 
 def _turn(stream: Iterable[dict[str, Any]], on_text: Heard) -> Turn:
     """Returns the turn that the events tell."""

@@ -52,6 +52,10 @@ class OpenAIModel:
         ):
             return _turn(stream, on_text)
 
+    def close(self) -> None:
+        """See `Model.close`."""
+        self._client.close()
+
 
 def _turn(stream: Iterable[ChatCompletionChunk], on_text: Heard) -> Turn:
     """Returns the turn that the chunks tell."""
