@@ -108,6 +108,8 @@ def a_tab(browser: Browser, size: dict[str, int] = DESK, scheme: str = "light") 
     try:
         yield in_tab(context.new_page())
     finally:
+        for page in context.pages:
+            page.unroute_all(behavior="ignoreErrors")  # a test may end while the page still asks for something
         context.close()
 
 
