@@ -90,7 +90,7 @@ def launched() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed: the page is not tried in a browser")
     if not DIST.is_file():
-        pytest.skip("the page is not built: run `make web`")
+        pytest.fail("the page is not built: run `make web`")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

@@ -16,6 +16,7 @@ MODULES = (
     "httpx",
     "packaging.version",
     "pydantic.dataclasses",
+    "sandkeeper.adapters.aws",
     "sandkeeper.adapters.dynamodb",
     "sandkeeper.adapters.e2b",
     "sandkeeper.adapters.s3",

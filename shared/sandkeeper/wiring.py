@@ -66,28 +66,10 @@ def new_ulid() -> str:
 
 
 def _client(service: str) -> Any:
-    """Returns a boto3 client with bounded waits: one call of ours must fit into 28 s, retries included."""
-    import boto3  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
+    """Returns a client of an AWS service. See `adapters.aws`."""
+    from sandkeeper.adapters.aws import client  # noqa: PLC0415
 
-    return boto3.client(
-        service,
-        config=Config(
-            connect_timeout=2,
-            read_timeout=4,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=THREADS,
-            tcp_keepalive=True,
-            # Saves a quarter of a small call's time. Requests are built by our adapters alone, and the contract
-            # suites hold these to the emulators.
-            parameter_validation=False,
-            # Addresses to download from would be signed the old way else, which S3 takes in few regions only.
-            signature_version="s3v4" if service == "s3" else None,
-            # By the region's own name: by the one for all, a young bucket answers with a redirect. An endpoint that
-            # is named has one name for all buckets.
-            s3={"addressing_style": "path" if os.environ.get("AWS_ENDPOINT_URL") else "virtual"},
-        ),
-    )
+    return client(service, connections=THREADS, is_elsewhere=bool(os.environ.get("AWS_ENDPOINT_URL")))
 
 
 class _Tables:
@@ -514,10 +496,6 @@ def register_api_key(token: str, owner: str, name: str) -> None:
 
 def _secret(secret_id: str, setting: str) -> str:
     """Returns a secret's text. Raises `NotConfigured`, naming the setting that led to it."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from sandkeeper.adapters.aws import secret  # noqa: PLC0415
 
-    try:
-        text: str = _client("secretsmanager").get_secret_value(SecretId=secret_id)["SecretString"]
-    except (ClientError, BotoCoreError, KeyError) as error:
-        raise NotConfigured(f"the secret that {setting} names cannot be read: {type(error).__name__}") from error
-    return text
+    return secret(_client("secretsmanager"), secret_id, setting)

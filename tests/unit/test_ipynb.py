@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sandkeeper.errors import InvalidRequest
 from sandkeeper.model import Display, RunEnd, RunOutcome, Stream
 from sandkeeper.services import ipynb
-from tests.unit.test_http_notebooks import ROOT, Editor, slug_of
+from tests.editor import ROOT, Editor, slug_of
 from tests.world import CHAT, World, new_world
 
 OUTPUTS: list[dict[str, Any]] = [

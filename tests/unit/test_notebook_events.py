@@ -16,9 +16,8 @@ from sandkeeper.http.execute_routes import GATHER_S
 from sandkeeper.model import Stream
 from sandkeeper.runs import RunEvent
 from sandkeeper.services.notebook_feed import Position
+from tests.editor import CODE, DONE, Editor, began, goes_on, slug_of
 from tests.unit.test_http_events import Frame, frames
-from tests.unit.test_http_notebooks import Editor, slug_of
-from tests.unit.test_notebook_runs import CODE, DONE, began, goes_on
 from tests.world import TOKEN, Patience, World
 
 
