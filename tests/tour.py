@@ -86,6 +86,9 @@ class Tour:
         yield
         self._call("POST", "/api/chats/{chatId}/executions/{executionId}/cancel", executionId=long)
         yield
+        code = self.choices.code
+        self._call("POST", "/api/chats/{chatId}/session/complete", json={"code": code, "cursor": len(code)})
+        yield
         for verb in ("interrupt", "restart"):
             self._call("POST", f"/api/chats/{{chatId}}/session/{verb}")
             yield

@@ -217,7 +217,7 @@ def test_a_run_is_followed_from_elsewhere_and_cancelled(stack: RunningStack, cha
     assert chat.run("kept").text == "yes"
 
 
-def test_the_sessions_code_is_interrupted_and_its_kernel_restarted(chat: Chat) -> None:
+def test_the_sessions_code_is_interrupted_and_completed_and_its_kernel_restarted(chat: Chat) -> None:
     chat.run("kept = 1")
     assert chat.interrupt() is False
     begun = chat.start(counting(600, 0.1))
@@ -225,6 +225,8 @@ def test_the_sessions_code_is_interrupted_and_its_kernel_restarted(chat: Chat) -
     assert chat.interrupt() is True
     assert begun.wait().success is False
     assert chat.run("kept").text == "1"
+    assert [match.text for match in chat.complete("kep").matches] == ["kept"]
+    assert [match.text for match in chat.complete("kep + other", 3).matches] == ["kept"]
     chat.restart()
     fresh = chat.run("'kept' in dir()")
     assert (fresh.text, fresh.session.state_reset) == ("False", True)

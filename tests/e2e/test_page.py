@@ -138,6 +138,37 @@ def test_output_is_seen_while_the_code_runs_and_a_run_can_be_stopped(tab: Tab) -
     expect(tab.run(2, "n > 2")).to_contain_text("True")
 
 
+def test_code_is_completed_by_what_lives_in_the_kernel(tab: Tab) -> None:
+    tab.run(1, "import pandas as pd\ntable = pd.DataFrame({'Name': ['Ann'], 'Salary in USD': [1]})")
+    tab.page.get_by_role("button", name="Code", exact=True).click()
+    keys, editor = tab.page.keyboard, tab.cell(2).get_by_role("textbox")
+    editor.click()
+
+    def offered(name: str) -> None:
+        expect(tab.page.get_by_role("option", name=name, exact=True)).to_be_visible()
+        tab.page.wait_for_timeout(200)  # a list that has just appeared takes no keys: they were meant for the text
+
+    keys.type("table.grou", delay=20)
+    offered("groupby")
+    keys.press("Enter")
+    expect(editor).to_have_text("table.groupby")
+
+    keys.press("Control+a")
+    keys.type("'😀'; table['Sal", delay=20)
+    offered("Salary in USD")
+    keys.press("Tab")
+    expect(editor).to_have_text("'😀'; table['Salary in USD']")
+
+    keys.press("Control+a")
+    keys.insert_text("tab")
+    keys.press("Tab")
+    offered("table")
+    keys.press("Enter")
+    keys.press("Enter")
+    keys.press("Tab")
+    expect(editor).to_have_text("table    ")
+
+
 def test_an_error_shows_the_users_own_lines_and_folds_those_of_libraries(tab: Tab) -> None:
     output = tab.run(1, "import json\ndef read(text):\n    return json.loads(text)\nread('{')")
 

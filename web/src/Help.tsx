@@ -5,6 +5,7 @@ const GROUPS: [string, [string, string][]][] = [
     "While you write",
     [
       ["Shift + Enter", "run, and go on to the next cell"],
+      ["Tab", "behind code: complete it, by what lives in the kernel"],
       ["Ctrl + Enter", "run, and stay"],
       ["Alt + Enter", "run, and put a cell below"],
       ["Ctrl + Space", "complete"],

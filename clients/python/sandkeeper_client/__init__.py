@@ -36,6 +36,8 @@ from sandkeeper_client.executions import AsyncExecution
 from sandkeeper_client.notebooks import AsyncNotebook
 from sandkeeper_client.replies import (
     Column,
+    Completion,
+    Completions,
     Context,
     File,
     Health,
@@ -72,6 +74,8 @@ __all__ = [
     "AsyncSandkeeper",
     "Chat",
     "Column",
+    "Completion",
+    "Completions",
     "ConnectionFailed",
     "Context",
     "Ended",

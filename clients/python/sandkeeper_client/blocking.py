@@ -14,6 +14,7 @@ from sandkeeper_client.client import api
 from sandkeeper_client.executions import AsyncExecution, View
 from sandkeeper_client.notebooks import AsyncNotebook, CellType
 from sandkeeper_client.replies import (
+    Completions,
     Context,
     File,
     Health,
@@ -122,6 +123,10 @@ class Chat:
     def interrupt(self) -> bool:
         """Stops the code that the session is running, whose variables stay. Returns whether there was any."""
         return done(self._chat.interrupt())
+
+    def complete(self, code: str, cursor: int | None = None) -> Completions:
+        """Returns what could stand at the cursor, or at the end of the code, by what lives in the chat's kernel."""
+        return done(self._chat.complete(code, cursor))
 
     def restart(self) -> None:
         """Gives the session a fresh kernel: variables go, files stay."""

@@ -19,6 +19,7 @@ from sandkeeper_client.errors import (
 from sandkeeper_client.executions import AsyncExecution, View
 from sandkeeper_client.notebooks import AsyncNotebook
 from sandkeeper_client.replies import (
+    Completions,
     Context,
     File,
     FileList,
@@ -134,6 +135,13 @@ class AsyncChat:
     async def interrupt(self) -> bool:
         """Stops the code that the session is running, whose variables stay. Returns whether there was any."""
         return Interrupted.of(await self._api.json(self._once("/session/interrupt"))).interrupted
+
+    async def complete(self, code: str, cursor: int | None = None) -> Completions:
+        """Returns what could stand at the cursor, or at the end of the code, by what lives in the chat's kernel."""
+        asked = {"code": code, "cursor": len(code) if cursor is None else cursor}
+        return Completions.of(
+            await self._api.json(Call(method="POST", path=f"{self._path}/session/complete", json=asked))
+        )
 
     async def restart(self) -> None:
         """Gives the session a fresh kernel: variables go, files stay."""

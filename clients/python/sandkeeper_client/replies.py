@@ -44,6 +44,27 @@ class Interrupted(Value):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Completion(Value):
+    """Text that could stand in the code; `kind` is what it names, such as `attribute`, as far as known."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completions(Value):
+    """What could stand at a cursor, in the place of the code from `start` to `end`.
+
+    Not `available` where the chat has no kernel awake, or none that answers soon.
+    """
+
+    available: bool
+    start: int
+    end: int
+    matches: tuple[Completion, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Package(Value):
     """A Python package; its version is None where that is not known."""
 

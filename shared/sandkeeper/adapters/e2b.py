@@ -30,7 +30,7 @@ from sandkeeper.adapters.runner.package import start_command
 from sandkeeper.errors import CapacityExhausted, FileNotFound, FileUnusable, NotConfigured, SandboxUnavailable
 from sandkeeper.model import SandboxRef
 from sandkeeper.outputs.sound import sound_text
-from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
+from sandkeeper.ports import Completions, Listed, SandboxGone, SandboxPage, SandboxSpec
 from sandkeeper.runner.__main__ import PORT as RUNNER_PORT
 from sandkeeper.runs import Cancelled, RunEvent, RunOrder
 
@@ -210,6 +210,10 @@ class E2BSandboxProvider:
     def restart_kernel(self, sandbox: SandboxRef) -> None:
         """See `SandboxProvider.restart_kernel`."""
         self._runner(sandbox).restart_kernel()
+
+    def complete(self, sandbox: SandboxRef, code: str, cursor: int) -> Completions | None:
+        """See `SandboxProvider.complete`."""
+        return self._runner(sandbox).complete(code, cursor)
 
     def _runner(self, sandbox: SandboxRef) -> Runner:
         """Returns the sandbox's runner, which is started when it does not answer."""

@@ -1,4 +1,4 @@
-"""The endpoints of sessions: look, interrupt, restart, install."""
+"""The endpoints of sessions: look, interrupt, restart, complete, install."""
 
 from typing import Annotated
 
@@ -8,6 +8,8 @@ from sandkeeper.http.gate import GatedRoute
 from sandkeeper.http.problems import documented
 from sandkeeper.http.routes import Chat, Wired, bearer
 from sandkeeper.http.session_schemas import (
+    CompleteReply,
+    CompleteRequest,
     Interrupted,
     PackagesReply,
     PackagesRequest,
@@ -45,6 +47,12 @@ def interrupt(chat: Chat, wiring: Wired) -> Interrupted:
 def restart(chat: Chat, wiring: Wired) -> None:
     """Gives the session a fresh kernel: variables go, files stay. The next run tells its caller so."""
     wiring.control.restart(chat)
+
+
+@gated.post("/api/chats/{chatId}/session/complete", responses=documented(413, 415, 422))
+def complete(chat: Chat, body: CompleteRequest, wiring: Wired) -> CompleteReply:
+    """Returns what could stand at the cursor, by what lives in the chat's kernel. Runs nothing, wakes nobody."""
+    return CompleteReply.of(wiring.control.complete(chat, body.code, body.cursor), body.cursor)
 
 
 @gated.post("/api/chats/{chatId}/packages", responses=documented(409, 413, 415, 422, 429))

@@ -1,16 +1,16 @@
-"""What goes over the wire of sessions and packages."""
+"""What goes over the wire of sessions, completions and packages."""
 
 import base64
 import binascii
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints, ValidationInfo, field_validator
 
 from sandkeeper.errors import FieldProblem, InvalidRequest
 from sandkeeper.http.execute_schemas import SessionSchema, TimingsSchema
 from sandkeeper.http.schemas import ChatId, Wire
-from sandkeeper.model import utc_moment
-from sandkeeper.ports import Position
+from sandkeeper.model import MAX_CODE_CHARS, utc_moment
+from sandkeeper.ports import Completions, Position
 from sandkeeper.services.control import Activity, SessionInfo, SessionList
 from sandkeeper.services.packages import InstallReply
 
@@ -95,6 +95,45 @@ class Interrupted(Wire):
     """Whether there was code to stop."""
 
     interrupted: bool = Field(description="False: the session was running nothing.")
+
+
+class CompleteRequest(Wire):
+    """Code that somebody is writing."""
+
+    code: str = Field(max_length=MAX_CODE_CHARS, description="All of it that matters, such as a cell.")
+    cursor: int = Field(ge=0, description="How many characters (code points) are before the cursor.")
+
+    @field_validator("cursor")
+    @classmethod
+    def _is_in_the_code(cls, cursor: int, others: ValidationInfo) -> int:
+        length = len(others.data.get("code", ""))
+        if "code" in others.data and cursor > length:
+            raise ValueError(f"cursor {cursor} is not in the code, which has {length} characters")
+        return cursor
+
+
+class Match(Wire):
+    """What could stand there."""
+
+    text: str
+    kind: str = Field(description="What it names, as far as known: `variable`, `attribute`, `dict key`, `path` …")
+
+
+class CompleteReply(Wire):
+    """What could stand at the cursor."""
+
+    available: bool = Field(description="False: the chat has no kernel awake, or it did not answer in time.")
+    start: int = Field(description="Each match stands for the code from here, in characters …")
+    end: int = Field(description="… to here.")
+    matches: list[Match]
+
+    @classmethod
+    def of(cls, found: Completions | None, cursor: int) -> "CompleteReply":
+        """Returns the reply as it goes over the wire."""
+        if found is None:
+            return cls(available=False, start=cursor, end=cursor, matches=[])
+        matches = [Match(text=match.text, kind=match.kind) for match in found.matches]
+        return cls(available=True, start=found.start, end=found.end, matches=matches)
 
 
 PackageName = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]

@@ -19,6 +19,8 @@ from sandkeeper.ports.runs import (
     RunLog,
 )
 from sandkeeper.ports.sandboxes import (
+    Completion,
+    Completions,
     Listed,
     RunLost,
     RunUnknown,
@@ -34,6 +36,8 @@ __all__ = [
     "ApiKeyStore",
     "ArtifactCatalog",
     "ArtifactContents",
+    "Completion",
+    "Completions",
     "ContentReader",
     "FileCatalog",
     "FileContents",

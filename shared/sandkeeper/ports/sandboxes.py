@@ -37,6 +37,23 @@ class SandboxPage:
     token: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Text that could stand in the code. `kind`: what it names, such as `attribute`, as far as known."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """What could stand in the place of code from `start` to `end`, in characters. There may be nothing."""
+
+    start: int
+    end: int
+    matches: Sequence[Completion]
+
+
 class SandboxGone(Exception):
     """The sandbox is paused or does not exist, and no code was started in it. `connect` tells which."""
 
@@ -109,6 +126,13 @@ class SandboxProvider(Protocol):
         """Returns once the sandbox has a fresh kernel; code that was running has ended. Raises `SandboxGone`.
 
         The next run is told.
+        """
+        ...
+
+    def complete(self, sandbox: SandboxRef, code: str, cursor: int) -> Completions | None:
+        """Returns what could stand at the cursor, by what lives in the kernel; None when it does not say it soon.
+
+        Runs nothing and waits for no run. `cursor` counts characters. Raises `SandboxGone`.
         """
         ...
 

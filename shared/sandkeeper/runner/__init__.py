@@ -16,6 +16,7 @@ carries `Authorization: Bearer <token>`; answers are JSON, those with events one
 | `GET /runs/{id}?after=0&wait_ms=` | its events; 404 when it is not known |
 | `POST /runs/{id}/cancel`, `POST /cancel` | `{"cancelled": bool, "ended": bool}`: that run, or what is under way |
 | `POST /restart` | `{}` once the kernel is a new one |
+| `POST /complete`, `{"code", "cursor"}` as body | what could stand there, null when the kernel does not say |
 
 Events come from number `after` on, as they happen, until the run's end or for `wait_ms`; empty lines keep the
 connection alive. Refused are: 400 an order that lacks what the answer names, 401 a token, 409 a run that would have

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 
@@ -14,10 +15,14 @@ from sandkeeper.runner.interpreter import Interpreter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     Processes = dict[str, int]
     """Process id → start time, in clock ticks since the machine's start."""
 
+COMPLETE_S = 1.0
+"""How long a kernel may think about a completion."""
+MAX_COMPLETIONS_BYTES = 200_000
 _KERNEL = b"ipykernel_launcher"
 
 
@@ -35,11 +40,23 @@ class Kernel:
         self._mark = mark.encode()
         self._greeted = greeted
         self._lock = threading.Lock()
-        self._processes, self._reset = self._read()
+        self._processes, self._reset, self._completer = self._read()
 
     def execute(self, code: str) -> Iterator[bytes | None]:
         """Yields the interpreter's events. Raises `OSError` when it does not answer to the end."""
         return self._interpreter.execute(code)
+
+    def complete(self, code: str, cursor: int) -> Any:
+        """Returns what could stand at the cursor, as the kernel tells it; None when it does not, or not in time."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(COMPLETE_S)
+                connection.connect(self._completer)
+                connection.sendall(json.dumps({"code": code, "cursor": cursor}).encode() + b"\n")
+                with connection.makefile("rb") as told:
+                    return json.loads(told.read(MAX_COMPLETIONS_BYTES))
+        except (OSError, ValueError, RecursionError):  # it has none, is another kernel by now, busy, or not ours
+            return None
 
     def interrupt(self) -> None:
         """Lets running code see `KeyboardInterrupt`; a kernel that runs none takes no notice."""
@@ -79,23 +96,23 @@ class Kernel:
         greeted, self._greeted = self._greeted, None
         answer = self.execute(CODE) if greeted is None else self._interpreter.answered(greeted)
         try:
-            for _ in answer:
-                pass
-        except (OSError, ValueError) as error:
+            events = [json.loads(line) for line in answer if line]
+            self._completer = "".join(event["text"] for event in events if event["type"] == "stdout").strip()
+        except (OSError, ValueError, KeyError) as error:
             print(f"the kernel is not prepared: {error}", file=sys.stderr)
 
-    def _read(self) -> tuple[Processes, str | None]:
+    def _read(self) -> tuple[Processes, str | None, str]:
         try:
             with open(self._path, "rb") as file:
                 kept = json.load(file)
-            return kept["processes"], kept["reset"]
+            return kept["processes"], kept["reset"], kept["completer"]
         except (OSError, ValueError, KeyError, TypeError):
-            return {}, None
+            return {}, None, ""
 
     def _write(self) -> None:
         try:
             with open(self._path + ".new", "w") as file:
-                json.dump({"processes": self._processes, "reset": self._reset}, file)
+                json.dump({"processes": self._processes, "reset": self._reset, "completer": self._completer}, file)
             os.replace(self._path + ".new", self._path)
         except OSError as error:
             print(f"which kernel it is cannot be kept: {error}", file=sys.stderr)

@@ -56,7 +56,7 @@ class Request:
             raise ValueError(f"a body of {size} bytes")
         return cls(connection, first, headers, reader.read(size))
 
-    def reply(self, status: int, body: dict[str, Any]) -> None:
+    def reply(self, status: int, body: dict[str, Any] | None) -> None:
         """Sends a whole answer."""
         content = json.dumps(body).encode()
         self._head(status, f"content-type: application/json\r\ncontent-length: {len(content)}", content)
@@ -133,6 +133,9 @@ class Server:
             case "POST", "restart":
                 self._worker.restart()
                 request.reply(200, {})
+            case "POST", "complete":
+                asked = json.loads(request.body)
+                request.reply(200, self._worker.complete(str(asked["code"]), int(asked["cursor"])))
             case "POST", "cancel":
                 self._cancel(request, next(iter(self._worker.open()), None))
             case "POST", "runs", run_id if _is_id(run_id):

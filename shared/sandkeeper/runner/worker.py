@@ -15,6 +15,8 @@ from sandkeeper.runner.runs import Run, Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sandkeeper.runner.runs import Event, Order
 
 STOP_AGAIN_S = 1.0
@@ -81,6 +83,10 @@ class Worker:
     def restart(self) -> None:
         """Replaces the kernel, which ends what is running. Raises `OSError` when it may not have worked."""
         self._kernel.restart("restarted")
+
+    def complete(self, code: str, cursor: int) -> Any:
+        """Returns what could stand at the cursor, None when the kernel does not say; also while code runs."""
+        return self._kernel.complete(code, cursor)
 
     def cancel(self, run: Run) -> bool:
         """Lets the run end soon, at once if it has not begun; returns whether there was anything to end."""

@@ -1,13 +1,13 @@
-"""Look at sessions, stop what one is running, give it a fresh kernel."""
+"""Look at sessions and what lives in them, stop what one is running, give it a fresh kernel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sandkeeper.errors import CapacityExhausted, SandboxUnavailable, SessionBusy, SessionNotFound
+from sandkeeper.errors import CapacityExhausted, SandboxUnavailable, SandkeeperError, SessionBusy, SessionNotFound
 from sandkeeper.model import ChatKey, Session, SessionState
-from sandkeeper.ports import Position, SandboxGone
+from sandkeeper.ports import Completions, Position, SandboxGone
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.sessions import Sessions, sandbox_of
 
@@ -101,6 +101,19 @@ class SessionControl:
                 " session's kernel"
             )
         return cancelled.found
+
+    def complete(self, key: ChatKey, code: str, cursor: int) -> Completions | None:
+        """Returns what could stand at the cursor, by what lives in the chat's kernel; None when it cannot be asked.
+
+        Neither makes nor wakes a sandbox, nor keeps one awake.
+        """
+        info = self.find(key)
+        if info is None or info.activity not in ("idle", "running") or info.session.sandbox is None:
+            return None
+        try:
+            return self.sessions.sandboxes.complete(info.session.sandbox, code, cursor)
+        except (SandboxGone, SandkeeperError):
+            return None
 
     def restart(self, key: ChatKey) -> None:
         """Gives the session a fresh kernel: variables go, files stay, and a run under way ends.

@@ -1,7 +1,7 @@
 // The code editor: CodeMirror, in the page's colours.
 import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap, indentWithTab } from "@codemirror/commands";
-import { python } from "@codemirror/lang-python";
+import { python, pythonLanguage } from "@codemirror/lang-python";
 import {
   bracketMatching,
   HighlightStyle,
@@ -13,6 +13,7 @@ import { highlightSelectionMatches } from "@codemirror/search";
 import { EditorState, type Extension } from "@codemirror/state";
 import { drawSelection, EditorView, highlightSpecialChars, keymap } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
+import { completeByTab, fromKernel } from "./completion";
 
 const COLOURS = HighlightStyle.define([
   { tag: [tags.keyword, tags.operatorKeyword, tags.controlKeyword, tags.modifier], color: "var(--code-keyword)" },
@@ -76,7 +77,13 @@ export function setup(language: Language, label: string): Extension {
     autocompletion({ icons: false }),
     highlightSelectionMatches(),
     EditorView.lineWrapping,
-    language === "python" ? python() : [],
+    language === "python"
+      ? [
+          python(),
+          pythonLanguage.data.of({ autocomplete: fromKernel }),
+          keymap.of([{ key: "Tab", run: completeByTab }]),
+        ]
+      : [],
     syntaxHighlighting(COLOURS),
     LOOK,
     keymap.of([...closeBracketsKeymap, ...completionKeymap, ...defaultKeymap, ...historyKeymap, indentWithTab]),

@@ -1,5 +1,6 @@
 """Sandboxes in memory."""
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from sandkeeper.model import (
     Stream,
     utc_now,
 )
-from sandkeeper.ports import Listed, RunUnknown, SandboxGone, SandboxPage, SandboxSpec
+from sandkeeper.ports import Completion, Completions, Listed, RunUnknown, SandboxGone, SandboxPage, SandboxSpec
 from sandkeeper.runs import Accepted, Cancelled, Ended, RunEvent, RunOrder, Started
 
 Program = Callable[[SandboxRef, str], RunOutcome | None]
@@ -166,6 +167,16 @@ class MemorySandboxProvider:
         events = self.runs[where]
         for each in what:
             events.append(RunEvent(len(events) + 1, self.clock(), each))
+
+    def complete(self, sandbox: SandboxRef, code: str, cursor: int) -> Completions | None:
+        """See `SandboxProvider.complete`: names are those that code in the sandbox has had."""
+        self._files(sandbox.sandbox_id)
+        start = cursor - len(re.findall(r"\w*$", code[:cursor])[0])
+        ran = [events[0].what for (where, _), events in self.runs.items() if where == sandbox.sandbox_id]
+        code_before = " ".join(what.code for what in ran if isinstance(what, Accepted))
+        names = {*re.findall(r"[^\W\d]\w*", code_before)}
+        found = sorted(name for name in names if name.startswith(code[start:cursor]))
+        return Completions(start, cursor, [Completion(name, "variable") for name in found])
 
     def packages(self, sandbox: SandboxRef) -> Mapping[str, str]:
         """See `SandboxProvider.packages`."""

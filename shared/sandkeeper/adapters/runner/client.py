@@ -16,9 +16,9 @@ import certifi
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-from sandkeeper.adapters.runner.records import order_json, told_by_runner
+from sandkeeper.adapters.runner.records import completions_of, order_json, told_by_runner
 from sandkeeper.errors import SandboxUnavailable
-from sandkeeper.ports import RunLost, RunUnknown, SandboxGone
+from sandkeeper.ports import Completions, RunLost, RunUnknown, SandboxGone
 from sandkeeper.runs import Accepted, Cancelled, RunEvent, RunOrder
 
 CONNECT_S = 3.0
@@ -29,6 +29,8 @@ ORDER_S = 2.5
 """For how long an order is repeated that nothing has been heard of, also by a caller who would not wait."""
 CANCEL_S = 15.0
 """How long it may take to stop a run: a runner answers after ten seconds at the latest."""
+COMPLETE_S = 2.0
+"""How long it may take to complete code: somebody is typing it."""
 PAUSES_S = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 """How long to wait before each repetition; the last of these is for all further ones."""
 SILENT_S = 8.0
@@ -95,6 +97,14 @@ class Runner:
     def restart_kernel(self) -> None:
         """Replaces the kernel; see `SandboxProvider.restart_kernel`."""
         self._told("/restart")
+
+    def complete(self, code: str, cursor: int) -> Completions | None:
+        """Asks once what could stand at the cursor; see `SandboxProvider.complete`."""
+        try:
+            with self._asked("POST", "/complete", {"code": code, "cursor": cursor}, COMPLETE_S) as answer:
+                return completions_of(json.loads(answer.read()), code, cursor)
+        except (_NotThere, _Unreachable, RunUnknown):  # also a runner that has been there for longer than this call
+            return None
 
     def _events(
         self, run_id: str, progress: "_Progress", wait: timedelta, order: Body | None

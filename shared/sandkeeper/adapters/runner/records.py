@@ -23,6 +23,8 @@ from sandkeeper.model import (
     utc_moment,
 )
 from sandkeeper.outputs import CHART, DATA
+from sandkeeper.outputs.sound import sound_text
+from sandkeeper.ports import Completion, Completions
 from sandkeeper.runs import Accepted, Ended, RunContext, RunEvent, RunOrder, Started
 
 _MIME_TYPES = {
@@ -45,6 +47,10 @@ MAX_CHANGED_FILES = 100
 MAX_PATH_BYTES = 1_024
 MAX_COUNT = 2**50
 """Larger than any file, and exact wherever it is written down."""
+
+MOST_MATCHES = 200
+MATCH_CHARS = 300
+"""A completion that is longer is left out."""
 
 _ENDS = {"lost": RunEnd.SANDBOX_LOST}
 """The runner's words for ends that are not ours."""
@@ -136,6 +142,25 @@ def _count(number: object) -> int:
     if not isinstance(number, int) or not 0 <= number < MAX_COUNT:
         raise ValueError("a number that is none of a runner's")
     return number
+
+
+def completions_of(told: Any, code: str, cursor: int) -> Completions | None:
+    """Returns what a runner says could stand at the cursor. Raises as `told_by_runner`, for the same reason."""
+    if told is None:
+        return None
+    if not isinstance(told, dict):
+        raise TypeError("completions that are none of a runner's")
+    if not told:
+        return Completions(cursor, cursor, [])
+    start, end = _count(told["start"]), _count(told["end"])
+    if not start <= end <= len(code):
+        raise ValueError("a place that is not in the code")
+    matches = [
+        Completion(sound_text(match["text"]), sound_text(match["kind"])[:MATCH_CHARS])
+        for match in told["matches"][:MOST_MATCHES]
+        if len(match["text"]) <= MATCH_CHARS
+    ]
+    return Completions(start, end, matches)
 
 
 def kept(event: RunEvent) -> dict[str, Any]:
