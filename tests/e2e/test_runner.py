@@ -1,9 +1,10 @@
 """The runner in a real sandbox, asked as handlers ask it: over HTTP, through the sandbox's address."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import httpx
@@ -84,11 +85,16 @@ def made(sandbox: Sandbox, sandboxes: Server) -> Iterator[Runner]:
         yield made
 
 
+def kinds(types: Iterable[str]) -> list[str]:
+    """Returns types of events in their order: a busy kernel may tell one line in several pieces."""
+    return [kind for kind, _ in groupby(types)]
+
+
 class TestARun:
     def test_has_numbered_events_from_its_acceptance_to_its_end(self, made: Runner) -> None:
         got = made.run("a", "print('out')\nimport sys; print('err', file=sys.stderr)\n1 + 1")
         assert [event["n"] for event in got] == list(range(1, len(got) + 1))
-        assert [event["type"] for event in got] == ["accepted", "started", "stdout", "stderr", "result", "end"]
+        assert kinds(event["type"] for event in got) == ["accepted", "started", "stdout", "stderr", "result", "end"]
         assert got[1]["reset"] is None
         assert (text(got), text(got, "stderr"), only(got, "result")["text"]) == ("out\n", "err\n", "2")
         assert (got[-1]["end"], got[-1]["reset"]) == ("finished", False)
@@ -121,7 +127,7 @@ class TestARun:
             seen.append(event["type"])
             if event["type"] == "stdout":
                 made.sandbox.files.write("/home/user/go", "")
-        assert seen == ["accepted", "started", "stdout", "result", "end"]
+        assert kinds(seen) == ["accepted", "started", "stdout", "result", "end"]
 
     def test_of_the_same_id_is_never_made_twice(self, made: Runner) -> None:
         made.run("zero", "count = 0")

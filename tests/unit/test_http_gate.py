@@ -33,6 +33,7 @@ CALLS: list[Call] = [
     ("GET", "/api/chats/chat-1/session", None),
     ("POST", "/api/chats/chat-1/session/interrupt", None),
     ("POST", "/api/chats/chat-1/session/restart", None),
+    ("POST", "/api/chats/chat-1/session/complete", {"code": "pri", "cursor": 3}),
     ("POST", "/api/chats/chat-1/packages", {"packages": ["requests"]}),
 ]
 GATED = [*routes.gated.routes, *execute_routes.gated.routes, *session_routes.gated.routes]

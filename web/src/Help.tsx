@@ -5,10 +5,9 @@ const GROUPS: [string, [string, string][]][] = [
     "While you write",
     [
       ["Shift + Enter", "run, and go on to the next cell"],
-      ["Tab", "behind code: complete it, by what lives in the kernel"],
       ["Ctrl + Enter", "run, and stay"],
       ["Alt + Enter", "run, and put a cell below"],
-      ["Ctrl + Space", "complete"],
+      ["Tab", "behind code: complete it, by what lives in the kernel"],
       ["Esc", "leave the editor for the cell"],
     ],
   ],

@@ -39,14 +39,14 @@ def _prepare_():
                 pass
 
     threading.Thread(target=answer, name='completer', daemon=True).start()
-    print(path)
+    shell.display_pub.publish({'text/plain': path})
 
 _prepare_()
 del _prepare_
 """.replace("MOST", str(MOST_MATCHES))
 """What a program prints is shown after 20 ms, not 200. This is not counted, so that the first run is number 1.
 
-Prints the path of a socket on which a thread completes code. No run is needed for that: neither count nor history
+Shows the path of a socket on which a thread completes code. No run is needed for that: neither count nor history
 moves, and it works while code runs. Jedi is left out; objects are alive here, and say themselves what they have.
 """
 

@@ -97,7 +97,7 @@ class Kernel:
         answer = self.execute(CODE) if greeted is None else self._interpreter.answered(greeted)
         try:
             events = [json.loads(line) for line in answer if line]
-            self._completer = "".join(event["text"] for event in events if event["type"] == "stdout").strip()
+            self._completer = next((event["text"] for event in events if event["type"] == "result"), "")
         except (OSError, ValueError, KeyError) as error:
             print(f"the kernel is not prepared: {error}", file=sys.stderr)
 
