@@ -38,6 +38,10 @@ UNUSED = (
 LAZY = ("e2b", "e2b/api/client/models", "mcp", "mcp/server")
 # Packages from which a lazy one passes names on beside its own.
 PASSED_ON = ("mcp_types",)
+# Modules that describe types and are imported by what runs, which never looks into them: see `types_only`.
+TYPES_ONLY = ("e2b/sandbox/mcp",)
+# Names of modules that hardly any call asks for, and that take long to import: see `late`.
+LATE = {"boto3/compat": {"TransferConfig", "TRANSFER_CONFIG_SUPPORTS_CRT"}}
 # All that `importlib.metadata` needs to answer for versions and plugins.
 KEPT_METADATA = {"METADATA", "entry_points.txt"}
 # Amazon Linux 2023, on which Lambda's Pythons run since 3.12, has glibc 2.34.
@@ -174,6 +178,57 @@ def __dir__():
 """
 
 
+def types_only(module: Path) -> None:
+    """Has a module that only describes dictionaries describe them in less detail: each of its types is `dict`.
+
+    To make a hundred `TypedDict`s takes longer than a request. Raises `NotLazy` for a module that does more.
+    """
+    names: list[str] = []
+    for statement in ast.parse(module.read_text()).body:
+        match statement:
+            case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
+                pass
+            case ast.ClassDef(name=name, bases=[ast.Name(id="TypedDict")], decorator_list=[]):
+                names.append(name)
+            case _:
+                raise NotLazy(f"{module}:{statement.lineno} describes no dictionary: take it out of TYPES_ONLY")
+    module.write_text(f"{' = '.join(names)} = dict\n")
+
+
+def late(module: Path, names: set[str]) -> None:
+    """Has a module bind these names when they are first asked for, by others: it must not use them itself.
+
+    Raises `NotLazy` where it does, or binds them in other ways than by imports and assignments.
+    """
+    kept, moved = list[ast.stmt](), list[ast.stmt]()
+    for statement in ast.parse(module.read_text()).body:
+        match statement:
+            case ast.ImportFrom(names=[ast.alias(name=name, asname=None)]) if name in names:
+                moved.append(statement)
+            case ast.Assign(targets=[ast.Name(id=name)]) if name in names:
+                moved.append(statement)
+            case _:
+                kept.append(statement)
+    used = {node.id for statement in kept for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    if names & used or len(moved) != len(names):
+        raise NotLazy(f"{module} cannot do without {sorted(names)} at first: take it out of LATE")
+    asked = ast.parse(LATE_GETATTR.format(names=", ".join(sorted(names)), among=sorted(names)))
+    function = asked.body[0]
+    assert isinstance(function, ast.FunctionDef)  # noqa: S101
+    function.body[2:2] = moved
+    module.write_text(ast.unparse(ast.Module([*kept, function], type_ignores=[])))
+
+
+# PEP 562, as above. The statements that bind the names come before the last one.
+LATE_GETATTR = """
+def __getattr__(name):
+    global {names}
+    if name not in {among}:
+        raise AttributeError(f"module {{__name__!r}} has no attribute {{name!r}}", name=name, obj=None)
+    return globals()[name]
+"""
+
+
 def _is_module(package: Path, name: str) -> bool:
     return (package / f"{name}.py").exists() or (package / name).is_dir()
 
@@ -271,6 +326,12 @@ def main() -> None:
         for name in LAZY:
             if (wanted.to / name).exists():
                 lazy(wanted.to / name)
+        for name in TYPES_ONLY:
+            if (module := wanted.to / f"{name}.py").exists():
+                types_only(module)
+        for name, names in LATE.items():
+            if (module := wanted.to / f"{name}.py").exists():
+                late(module, names)
     size = megabytes(wanted.to)
     # Of ours the sources stay: sandboxes get the runner's.
     bytecode = compile_bytecode(wanted.to, python, keep_sources=wanted.package is not None)

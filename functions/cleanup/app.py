@@ -1,5 +1,9 @@
 """Ends expired sessions, every five minutes."""
 
-from sandkeeper.handlers import CleanupHandler
+import gc
+
+gc.disable()  # next to nothing of what a start makes is garbage; the handler lets it go on after the first tick
+
+from sandkeeper.handlers import CleanupHandler  # noqa: E402 - what this imports is what it is about
 
 handler = CleanupHandler()

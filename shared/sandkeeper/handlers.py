@@ -1,5 +1,6 @@
 """The Lambda handlers that no HTTP request reaches: parse the event, call the service, answer."""
 
+import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -34,11 +35,14 @@ class CleanupHandler:
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Returns what was done, see `CleanupReport`."""
         log_context.begin(request_id=context.aws_request_id)
-        with _told(self._wiring):
-            report = self._wiring.cleanup(
-                everything=event.get("all") is True,
-                time_left_s=lambda: context.get_remaining_time_in_millis() / 1000,
-            )
+        try:
+            with _told(self._wiring):
+                report = self._wiring.cleanup(
+                    everything=event.get("all") is True,
+                    time_left_s=lambda: context.get_remaining_time_in_millis() / 1000,
+                )
+        finally:
+            gc.enable()  # which a start does without: see functions/cleanup/app.py
         return asdict(report)
 
 

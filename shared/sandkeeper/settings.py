@@ -29,7 +29,8 @@ def _pause(milliseconds: int) -> int:
 class Settings(BaseModel):
     """What all functions share. Attributes ending in `_timeout` are milliseconds, as their variables are."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Of all settings that there are, a function reads one kind: the others are never built.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     table_name: str = Field(min_length=1)
 

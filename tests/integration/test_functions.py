@@ -1,5 +1,6 @@
 """The functions' handlers, called with the payloads in `events/`, against the emulators and real sandboxes."""
 
+import gc
 import json
 from datetime import timedelta
 from typing import Any
@@ -126,6 +127,7 @@ def test_cleanup_ends_what_has_expired_and_no_more(stack: RunningStack, environm
     assert before["ended"] == 0
     let_expire(stack, json.loads(event("execute")["body"])["chatId"])
     report = invoke("cleanup", event("cleanup"))
+    assert gc.isenabled(), "a start does without, and no more than that"
     assert report.keys() == {"ended", "skipped", "orphans", "failed", "live", "complete"}
     assert (report["ended"], report["skipped"], report["failed"], report["complete"]) == (1, 0, 0, True)
     assert report["live"] < before["live"]

@@ -7,22 +7,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import boto3
 import e2b
 import mcp
 import pytest
 
 from layers.build import (
     AWS_SERVICES,
+    LATE,
     LAZY,
+    TYPES_ONLY,
     UNUSED,
     NotLazy,
     compile_bytecode,
     copy,
     interpreters,
+    late,
     lazy,
     pins_for,
     strip,
     trim_endpoints,
+    types_only,
 )
 
 REQUIREMENTS = """\
@@ -145,6 +150,60 @@ def test_a_package_that_does_more_than_import_its_parts_fails_the_build(tmp_path
     (tmp_path / "__init__.py").write_text(statement)
     with pytest.raises(NotLazy, match=":1 "):
         lazy(tmp_path)
+
+
+def test_a_module_of_types_still_offers_them(tmp_path: Path) -> None:
+    """The real one, for whom the SDK's own modules ask."""
+    source = Path(str(e2b.__file__)).parent
+    shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in TYPES_ONLY:
+        types_only(tmp_path / f"{name}.py")
+
+    told = run(tmp_path, "from e2b.sandbox import mcp, sandbox_api; print(mcp.McpServer, sandbox_api.McpServer)")
+    assert told.startswith("<class 'dict'> typing.Union[dict")
+    assert set(vars(importlib.import_module("e2b.sandbox.mcp"))) >= set(
+        run(
+            tmp_path, "from e2b.sandbox import mcp; print(*(name for name in vars(mcp) if name[0].isupper()))"
+        ).split()
+    )
+
+
+@pytest.mark.parametrize(
+    "statement", ["x = 1", "class A: pass", "def f(): pass", "class A(TypedDict, Other): pass"]
+)
+def test_a_module_that_does_more_than_describe_dictionaries_fails_the_build(tmp_path: Path, statement: str) -> None:
+    (tmp_path / "types.py").write_text(f"from typing import TypedDict\n{statement}")
+    with pytest.raises(NotLazy, match=":2 "):
+        types_only(tmp_path / "types.py")
+
+
+def test_names_that_come_late_are_what_they_were_and_import_nothing_before(tmp_path: Path) -> None:
+    """The real module, which imports all of S3's transfers for one name of theirs."""
+    source = Path(str(boto3.__file__)).parent
+    shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, names in LATE.items():
+        late(tmp_path / f"{name}.py", names)
+
+    loaded = "print([name for name in sys.modules if name.startswith('s3transfer')])"
+    assert run(tmp_path, f"import boto3.session; {loaded}") == "[]\n"
+    tell = "from boto3.compat import TRANSFER_CONFIG_SUPPORTS_CRT, TransferConfig; print(TransferConfig.__module__)"
+    assert run(tmp_path, tell) == "s3transfer.manager\n"
+    same = "from boto3 import compat; print(compat.TRANSFER_CONFIG_SUPPORTS_CRT, hasattr(compat, 'no such'))"
+    assert run(tmp_path, same) == run(tmp_path / "elsewhere", same)
+    assert run(tmp_path, "import boto3.s3.inject; print(boto3.s3.inject.TransferConfig.__module__)") == (
+        "boto3.s3.transfer\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["from os import a\nb = a", "from os import a as b", "import a", "if True:\n    from os import a", "x = 1"],
+    ids=["used", "under another name", "a module", "at times", "not there"],
+)
+def test_names_that_cannot_come_late_fail_the_build(tmp_path: Path, code: str) -> None:
+    (tmp_path / "module.py").write_text(code)
+    with pytest.raises(NotLazy, match="cannot do without"):
+        late(tmp_path / "module.py", {"a"})
 
 
 @pytest.mark.parametrize("keep_sources", [True, False], ids=["with sources", "without"])
