@@ -75,12 +75,12 @@ web: web/dist/index.html ## Build the page that make run serves at /
 TOOLS := $(STACK) .venv/.dev .envs/sam/.ready
 
 test: $(TOOLS) web/dist/index.html ## Run all tests
-	@.venv/bin/python -m pytest -n auto --dist loadgroup tests/unit tests/contract tests/integration
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m 'not alone' tests/e2e
+	@.venv/bin/python -m pytest -n auto --dist loadscope tests/unit tests/contract tests/integration
+	@.venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m 'not alone' tests/e2e
 	@.venv/bin/python -m pytest -m alone tests/e2e
 
 crash: $(TOOLS) ## Let workers die at each of their I/O calls, whoever comes next (make test has a part of it)
-	@EVERY_ENDING=1 .venv/bin/python -m pytest -n auto --dist loadgroup tests/integration/test_crash.py
+	@EVERY_ENDING=1 .venv/bin/python -m pytest -n auto --dist loadscope tests/integration/test_crash.py
 
 quick: $(TOOLS) ## Run the tests that need no server
 	@.venv/bin/python -m pytest tests/unit

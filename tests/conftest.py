@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from sandkeeper.http.app import create_app
 from sandkeeper.services.budget import Budget
@@ -16,14 +18,27 @@ pytest_plugins = ["tests.sandbox_server", "tests.stack"]
 TESTS = Path(__file__).parent
 SPREAD = ("test_crash.py", "test_protocol.py")
 """Files of long tests that share little: each test goes to whatever process is free. Others stay together."""
-PATIENT = (
-    *("test_chat.py", "test_client.py", "test_demo.py", "test_history.py", "test_loss_ends.py"),
-    *("test_mcp.py", "test_notebooks.py", "test_runs.py"),
+LONGEST_FIRST = (
+    *("test_deployed.py", "test_runs.py", "test_page.py", "test_mcp.py", "test_chat.py", "test_client.py"),
+    *("test_built_functions.py", "test_demo.py", "test_run_command.py", "test_canaries.py"),
 )
-"""Files of tests over HTTP that wait more than they compute. They run beside the others, and take about as long."""
+"""Files of tests over HTTP that take long: what is begun late is waited for by a process that has nothing to do."""
 
 ALONE = ("test_outputs.py", "test_race.py")
 """Files of tests over HTTP that need the processors for themselves: floods, and many calls at once."""
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands out tests file by file, so that what a file's tests share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return nodeid if path.endswith(SPREAD) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Hands out tests in our way. By marks it cannot be done: xdist 3.8 does not find them with pytest 9.2."""
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,12 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(tier)
         if item.path.name in ALONE and tier == "e2e":
             item.add_marker("alone")
-        if tier == "e2e":
-            item.add_marker(pytest.mark.xdist_group("patient" if item.path.name in PATIENT else "busy"))
-        elif item.path.name not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if tier == "unit":
             item.add_marker(pytest.mark.disable_socket)
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    name = item.path.name
+    return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 @pytest.hookimpl(tryfirst=True)
