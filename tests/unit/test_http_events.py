@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from sandkeeper.errors import SandboxUnavailable, StoreUnavailable
 from sandkeeper.http import execute_routes
 from sandkeeper.http.app import create_app
+from sandkeeper.http.event_schemas import NotebookEvents, RunEvents
 from sandkeeper.http.execute_routes import PAUSE_S, SLICE_S, STREAM_S
 from sandkeeper.model import Display, Raised, RunEnd, RunOutcome, SandboxRef, Stream
 from sandkeeper.runs import LAST_NUMBER, RunEvent
@@ -22,13 +23,23 @@ from tests.world import CHAT, TOKEN, World
 RUN_ID = "01JDK3R6T6V0Q8ZJ8M3H4X5Y7Z"
 OUTCOME = RunOutcome([Stream("stdout", "a\n"), Display({"text/plain": "5"}, is_main_result=True)], RunEnd.FINISHED)
 Frame = dict[str, str]
+DOCUMENTED: dict[str, Any] = {
+    field.alias or name: field.annotation
+    for events in (RunEvents, NotebookEvents)
+    for name, field in events.model_fields.items()
+}
+"""An event's name → what the document says of its data."""
 
 
 def frames(text: str) -> list[Frame]:
-    """Returns the fields of each event of a stream, comments left out."""
+    """Returns the fields of each event of a stream, comments left out. Each is as the document has it."""
     *whole, _ = text.split("\n\n")
     lines = [[line for line in frame.split("\n") if not line.startswith(":")] for frame in whole]
-    return [dict(line.split(": ", 1) for line in each) for each in lines]
+    found = [dict(line.split(": ", 1) for line in each) for each in lines]
+    for frame in found:
+        if "event" in frame:
+            DOCUMENTED[frame["event"]].model_validate_json(frame["data"])
+    return found
 
 
 def told(text: str) -> list[tuple[int, str]]:

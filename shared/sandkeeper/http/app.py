@@ -80,6 +80,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas = document["components"]["schemas"]
         schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schemas["Problem"].pop("$defs")
+        from sandkeeper.http.event_schemas import schemas_of_events  # noqa: PLC0415 - no other call needs it
+
+        for name, schema in schemas_of_events().items():
+            schemas.setdefault(name, schema)
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         app.openapi_schema = document

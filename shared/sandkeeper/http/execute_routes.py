@@ -27,7 +27,7 @@ from sandkeeper.http.gate import GatedRoute
 from sandkeeper.http.problems import documented
 from sandkeeper.http.result_schemas import LinkedResult, ResultSchema
 from sandkeeper.http.routes import Chat, Wired, bearer, chat_of
-from sandkeeper.http.schemas import FileId
+from sandkeeper.http.schemas import FileId, event_stream
 from sandkeeper.http.views import fitted, fitted_execution
 from sandkeeper.runs import Ended, Execution
 from sandkeeper.services.execute import Once, RunReply, RunRequest
@@ -136,7 +136,7 @@ def _reply(wiring: ApiWiring, execution: Execution, include: Collection[View] = 
     "/api/chats/{chatId}/executions/{executionId}/events",
     responses={
         **documented(404, 422),
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events."},
+        200: event_stream("RunEvents"),
         204: {"description": "There is no event behind `Last-Event-ID`, and none will come."},
     },
     response_class=StreamingResponse,

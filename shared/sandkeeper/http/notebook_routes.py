@@ -35,7 +35,7 @@ from sandkeeper.http.notebook_schemas import (
 from sandkeeper.http.notebook_views import fitted_cell, fitted_notebook
 from sandkeeper.http.problems import documented
 from sandkeeper.http.routes import Chat, Wired, bearer
-from sandkeeper.http.schemas import FileId
+from sandkeeper.http.schemas import FileId, event_stream
 from sandkeeper.model import ChatKey
 from sandkeeper.notebooks import ANY, MAX_TITLE_CHARS, Expected
 from sandkeeper.services import ipynb
@@ -324,7 +324,7 @@ def stop_notebook(chat: Chat, notebook_id: NotebookInPath, response: Response, w
     f"{ONE}/events",
     responses={
         **documented(404, 422),
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events."},
+        200: event_stream("NotebookEvents"),
     },
     response_class=StreamingResponse,
 )

@@ -27,6 +27,19 @@ class Wire(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
 
 
+SCHEMAS = "#/components/schemas/{model}"
+"""Where the document has the schemas of bodies."""
+
+
+def event_stream(events: str) -> dict[str, Any]:
+    """Returns how a stream of server-sent events is documented, whose data the schema of this name tells.
+
+    OpenAPI 3.1 itself knows only that it is text.
+    """
+    content = {"schema": {"type": "string"}, "x-events": {"$ref": SCHEMAS.format(model=events)}}
+    return {"content": {"text/event-stream": content}, "description": f"Events, see `{events}`."}
+
+
 # ── Status ──────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -98,23 +98,27 @@ function begin(chatId: string, notebook: NotebookSchema): void {
 
 // ── What is told ───────────────────────────────────────────────────────────────────────────────────
 
-function hear(name: string, told: Told): void {
-  if (name === "cell.output") {
-    change(told.cellId!, (cell) => withLive(cell, told.executionId!, told.results ?? []));
+function hear(told: Told): void {
+  if (told.name === "cell.output") {
+    const { cellId, executionId, results } = told.data;
+    change(cellId, (cell) => withLive(cell, executionId, results ?? []));
     return;
   }
-  if (name === "notebook.deleted") {
+  if (told.name === "notebook.deleted") {
     useNotebook.setState({ phase: "failed", problem: "Somebody has deleted this notebook." });
     return;
   }
-  if (name === "reset" || name === "notebook.cleared" || name === "notebook.updated") void attempt(reload);
-  if (name === "cell.deleted") {
-    useNotebook.setState(({ cells }) => ({ cells: cells.filter((cell) => cell.cellId !== told.cellId) }));
+  const { title, etag, plan, cells: order } = told.data;
+  if (told.name === "reset" || told.name === "notebook.cleared" || told.name === "notebook.updated")
+    void attempt(reload);
+  else if (told.name === "cell.deleted") {
+    const gone = told.data.cellId;
+    useNotebook.setState(({ cells }) => ({ cells: cells.filter((cell) => cell.cellId !== gone) }));
   }
-  if (told.cell) heardOf(told.cell);
-  if (told.title !== undefined)
-    useNotebook.setState({ title: told.title, etag: told.etag!, plan: told.plan ?? null });
-  if (told.cells) reorder(told.cells.map(({ cellId }) => cellId));
+  if (told.name !== "reset" && told.data.cell) heardOf(told.data.cell);
+  if (typeof title === "string" && typeof etag === "string")
+    useNotebook.setState({ title, etag, plan: plan ?? null });
+  if (order) reorder(order.map(({ cellId }) => cellId));
 }
 
 /** Takes what is told of a cell, which may be a new one. */
