@@ -36,10 +36,10 @@ class RunningStack:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[RunningStack]:
-    """The whole service, on free ports."""
+    """The whole service, on free ports. Its sandboxes import pandas when code does, as that of few tests does."""
     with (
         tempfile.TemporaryDirectory(prefix="sk-") as logs,
-        Stack(Settings().on_free_ports(), Path(logs)) as running,
+        Stack(Settings().on_free_ports(), Path(logs), sandbox_flags=["--preload", ""]) as running,
     ):
         settings = running.settings
         yield RunningStack(

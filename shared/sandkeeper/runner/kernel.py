@@ -81,7 +81,7 @@ class Kernel:
         """Returns why variables of earlier runs are gone, once; None when they are not. Prepares a new kernel."""
         with self._lock:
             before, reset = self._processes, self._reset
-            is_same = bool(before) and before.items() <= _kernels(self._mark).items()
+            is_same = bool(before) and all(_started_at(name) == begun for name, begun in before.items())
         if is_same and not reset:
             return None
         if before and not is_same:
@@ -129,13 +129,22 @@ def _kernels(mark: bytes) -> Processes:
                         continue
                 if mark and not _is_marked(name, mark):
                     continue
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    state, *rest = file.read().rpartition(b")")[2].split()
             except OSError:  # it has ended
                 continue
-            if state not in b"ZX":
-                found[name] = int(rest[18])
+            begun = _started_at(name)
+            if begun is not None:
+                found[name] = begun
     return found
+
+
+def _started_at(process: str) -> int | None:
+    """Returns when the process began, in clock ticks since the machine's start; None if it has ended."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            state, *rest = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if state in b"ZX" else int(rest[18])
 
 
 def _is_marked(process: str, mark: bytes) -> bool:
