@@ -24,6 +24,7 @@ from sandkeeper.http import (
 )
 from sandkeeper.http.problems import Problem
 from sandkeeper.http.request_context import RequestContext
+from sandkeeper.http.schemas import SCHEMAS
 from sandkeeper.wiring import ApiWiring
 
 THREADS = 400
@@ -78,7 +79,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]
-        schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas["Problem"] = Problem.model_json_schema(ref_template=SCHEMAS)
         schemas |= schemas["Problem"].pop("$defs")
         from sandkeeper.http.event_schemas import schemas_of_events  # noqa: PLC0415 - no other call needs it
 

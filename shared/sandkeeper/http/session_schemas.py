@@ -106,9 +106,9 @@ class CompleteRequest(Wire):
     @field_validator("cursor")
     @classmethod
     def _is_in_the_code(cls, cursor: int, others: ValidationInfo) -> int:
-        length = len(others.data.get("code", ""))
-        if "code" in others.data and cursor > length:
-            raise ValueError(f"cursor {cursor} is not in the code, which has {length} characters")
+        code = others.data.get("code")
+        if code is not None and cursor > len(code):
+            raise ValueError(f"cursor {cursor} is not in the code, which has {len(code)} characters")
         return cursor
 
 

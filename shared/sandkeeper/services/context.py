@@ -137,10 +137,10 @@ class Context:
 
     def _told(self, info: SessionInfo) -> Mapping[str, str] | None:
         """Returns what the session's sandbox has; None where it cannot be asked: then others tell."""
-        if info.activity not in ("idle", "running") or info.session.sandbox is None:
+        if info.awake is None:
             return None
         try:
-            return self.sandboxes.packages(info.session.sandbox)
+            return self.sandboxes.packages(info.awake)
         except (SandboxGone, SandkeeperError):
             return None
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from sandkeeper.errors import CapacityExhausted, SandboxUnavailable, SandkeeperError, SessionBusy, SessionNotFound
-from sandkeeper.model import ChatKey, Session, SessionState
+from sandkeeper.model import ChatKey, SandboxRef, Session, SessionState
 from sandkeeper.ports import Completions, Position, SandboxGone
 from sandkeeper.services.budget import Budget
 from sandkeeper.services.sessions import Sessions, sandbox_of
@@ -26,6 +26,11 @@ class SessionInfo:
     session: Session
     activity: Activity
     expires_in: timedelta
+
+    @property
+    def awake(self) -> SandboxRef | None:
+        """Where its sandbox is, if that is awake: whoever only asks should wake none."""
+        return self.session.sandbox if self.activity in ("idle", "running") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +113,10 @@ class SessionControl:
         Neither makes nor wakes a sandbox, nor keeps one awake.
         """
         info = self.find(key)
-        if info is None or info.activity not in ("idle", "running") or info.session.sandbox is None:
+        if info is None or info.awake is None:
             return None
         try:
-            return self.sessions.sandboxes.complete(info.session.sandbox, code, cursor)
+            return self.sessions.sandboxes.complete(info.awake, code, cursor)
         except (SandboxGone, SandkeeperError):
             return None
 

@@ -25,6 +25,7 @@ from sandkeeper.model import (
 from sandkeeper.outputs import CHART, DATA
 from sandkeeper.outputs.sound import sound_text
 from sandkeeper.ports import Completion, Completions
+from sandkeeper.runner.greeting import MOST_MATCHES
 from sandkeeper.runs import Accepted, Ended, RunContext, RunEvent, RunOrder, Started
 
 _MIME_TYPES = {
@@ -48,7 +49,6 @@ MAX_PATH_BYTES = 1_024
 MAX_COUNT = 2**50
 """Larger than any file, and exact wherever it is written down."""
 
-MOST_MATCHES = 200
 MATCH_CHARS = 300
 """A completion that is longer is left out."""
 
