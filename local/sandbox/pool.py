@@ -1,15 +1,28 @@
 """Cells that wait warm, so that a sandbox is there in milliseconds."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from local.sandbox.cell import Cell
 
 _STARTS_AT_ONCE = 2  # a start keeps a core busy for a second or more, at the cost of code that runs meanwhile
+_CALM_S = 0.5
+"""How long the replacement of a cell that was taken waits, unless it is wanted: the first run there goes first."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Replacement:
+    """A cell that waits warm, or is on its way."""
+
+    task: asyncio.Task[Cell]
+    wanted: asyncio.Event
+    """Somebody waits for it: it is started at once."""
 
 
 class Pool:
@@ -19,23 +32,21 @@ class Pool:
         self._start_cell = start
         self._size = size
         self._network = network
-        self._waiting: deque[asyncio.Task[Cell]] = deque()
+        self._waiting: deque[_Replacement] = deque()
         self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._refills = asyncio.Lock()
 
     def fill(self) -> None:
         """Enough cells are warm or on their way."""
-        while len(self._waiting) < self._size:
-            task = asyncio.create_task(self._refill())
-            self._waiting.append(task)
-            task.add_done_callback(self._drop_failed)
+        self._replace(at_once=True)
 
     async def take(self, *, network: bool) -> Cell:
         """A warm cell with or without network: one that waits, else a new one."""
         while network == self._network and self._waiting:
-            task = self._waiting.popleft()
-            self.fill()
-            cell = await asyncio.shield(task)
+            waiting = self._waiting.popleft()
+            self._replace(at_once=False)
+            waiting.wanted.set()
+            cell = await asyncio.shield(waiting.task)
             if cell.is_alive:
                 return cell
             await cell.destroy()
@@ -44,7 +55,7 @@ class Pool:
     async def close(self) -> None:
         """No cell waits any more and none is on its way."""
         self._size = 0
-        tasks = list(self._waiting)
+        tasks = [waiting.task for waiting in self._waiting]
         self._waiting.clear()
         for task in tasks:
             task.cancel()
@@ -52,7 +63,18 @@ class Pool:
             if isinstance(outcome, Cell):
                 await outcome.destroy()
 
-    async def _refill(self) -> Cell:
+    def _replace(self, *, at_once: bool) -> None:
+        while len(self._waiting) < self._size:
+            wanted = asyncio.Event()
+            if at_once:
+                wanted.set()
+            waiting = _Replacement(asyncio.create_task(self._refill(wanted)), wanted)
+            self._waiting.append(waiting)
+            waiting.task.add_done_callback(self._drop_failed)
+
+    async def _refill(self, wanted: asyncio.Event) -> Cell:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wanted.wait(), _CALM_S)
         async with self._refills:
             return await self._start(network=self._network)
 
@@ -63,5 +85,5 @@ class Pool:
     def _drop_failed(self, task: asyncio.Task[Cell]) -> None:
         if not task.cancelled() and (error := task.exception()):
             _log.error("no warm sandbox: %s", error)
-            if task in self._waiting:  # the next create starts a cell of its own, and reports its failure
-                self._waiting.remove(task)
+            # The next create starts a cell of its own, and reports its failure.
+            self._waiting = deque(waiting for waiting in self._waiting if waiting.task is not task)

@@ -102,7 +102,7 @@ class TestOnTheLocalServer(OnTheLocalServer, CompletionContract):
         assert found == Completions(4, 7, [Completion("Age in years", "dict key")])
 
     def test_neither_count_nor_history_nor_names_move(self, provider: SandboxProvider, live: SandboxRef) -> None:
-        looked = "print(get_ipython().execution_count, len(In), len(globals()), '_prepare_' in globals())"
+        looked = "print(get_ipython().execution_count, len(In), len(globals()), 'listening' in globals())"
         ran(provider, live, looked)
         count, inputs, names, is_left = printed(ran(provider, live, looked)).split()
 
@@ -162,7 +162,7 @@ class TestOnTheLocalServer(OnTheLocalServer, CompletionContract):
             made,
             f"""
 import glob, os, socket, threading
-(path,) = glob.glob('/tmp/completer-*/socket')
+(path,) = glob.glob('/tmp/completer-*')
 os.unlink(path)
 listening = socket.socket(socket.AF_UNIX)
 listening.bind(path)

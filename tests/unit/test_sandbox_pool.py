@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from local.sandbox import pool as pool_module
 from local.sandbox.cell import Cell, CellFailedError
 from local.sandbox.pool import Pool
 
@@ -71,3 +72,41 @@ def test_a_start_that_fails_is_told_to_who_asked() -> None:
 
     with closing(asyncio.new_event_loop()) as loop:
         loop.run_until_complete(taken())
+
+
+@pytest.mark.parametrize("calm_s, made", [(0, 3), (3600, 2)])
+def test_what_was_taken_is_replaced_only_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, calm_s: float, made: int
+) -> None:
+    """Starting one takes a whole core, which the first run in the one that was taken can use better."""
+    monkeypatch.setattr(pool_module, "_CALM_S", calm_s)
+    starts = Starts()
+
+    async def taken() -> None:
+        pool = Pool(starts, size=2, network=False)
+        pool.fill()
+        await pool.take(network=False)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await pool.close()
+
+    with closing(asyncio.new_event_loop()) as loop:
+        loop.run_until_complete(taken())
+    assert len(starts.made) == made
+
+
+def test_who_waits_for_a_replacement_does_not_wait_for_calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_CALM_S", 3600)
+    starts = Starts()
+
+    async def taken() -> list[Cell]:
+        pool = Pool(starts, size=2, network=False)
+        pool.fill()
+        cells = [await pool.take(network=False) for _ in range(5)]
+        cells += await asyncio.gather(*(pool.take(network=False) for _ in range(5)))
+        await pool.close()
+        return cells
+
+    with closing(asyncio.new_event_loop()) as loop:
+        cells = loop.run_until_complete(asyncio.wait_for(taken(), 10))
+    assert sorted(cast(Started, cell).number for cell in cells) == [*range(10)]

@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
+import os
 from _socket import AF_INET, SOCK_STREAM, socket  # the module `socket` takes longer to import than all else here
 
 PORT = 49999
 MOST_MATCHES = 200
 """How many completions are told of one place."""
-CODE = """
-def _prepare_():
-    import json, os, socket, sys, tempfile, threading
+COMPLETER = os.path.join(os.environ.get("TMPDIR", "/tmp"), "completer-{}")  # noqa: S108 - the sandbox's own
+"""Where a kernel listens that is asked to complete code, by its process id."""
+_PREPARE = f"""
+import json, os, socket, sys, threading
 
-    shell = get_ipython()
-    sys.stdout.flush_interval = sys.stderr.flush_interval = 0.02
-    shell.execution_count -= 1
-    shell.Completer.use_jedi = False
-    listening = socket.socket(socket.AF_UNIX)
-    path = os.path.join(tempfile.mkdtemp(prefix='completer-'), 'socket')
-    listening.bind(path)
-    listening.listen(4)
+sys.stdout.flush_interval = sys.stderr.flush_interval = 0.02
+shell.execution_count -= 1
+shell.Completer.use_jedi = False
+listening = socket.socket(socket.AF_UNIX)
+listening.bind({COMPLETER!r}.format(os.getpid()))
+listening.listen(4)
 
-    def complete(code, cursor):
-        from IPython.core.completer import provisionalcompleter, rectify_completions
+def complete(code, cursor):
+    from IPython.core.completer import provisionalcompleter, rectify_completions
 
-        with provisionalcompleter():
-            found = [*rectify_completions(code, shell.Completer.completions(code, cursor))]
-        matches = [{'text': each.text, 'kind': each.type} for each in found[:MOST]]
-        return {'start': found[0].start, 'end': found[0].end, 'matches': matches} if found else {}
+    with provisionalcompleter():
+        found = [*rectify_completions(code, shell.Completer.completions(code, cursor))]
+    matches = [{{'text': each.text, 'kind': each.type}} for each in found[:{MOST_MATCHES}]]
+    return {{'start': found[0].start, 'end': found[0].end, 'matches': matches}} if found else {{}}
 
-    def answer():
-        while True:
-            connection, _ = listening.accept()
-            try:
-                with connection, connection.makefile('rwb') as stream:
-                    answer = complete(**json.loads(stream.readline()))
-                    stream.write(json.dumps(answer).encode())
-            except Exception:
-                pass
+def answer():
+    while True:
+        connection, _ = listening.accept()
+        try:
+            with connection, connection.makefile('rwb') as stream:
+                answer = complete(**json.loads(stream.readline()))
+                stream.write(json.dumps(answer).encode())
+        except Exception:
+            pass
 
-    threading.Thread(target=answer, name='completer', daemon=True).start()
-    shell.display_pub.publish({'text/plain': path})
-
-_prepare_()
-del _prepare_
-""".replace("MOST", str(MOST_MATCHES))
+threading.Thread(target=answer, name='completer', daemon=True).start()
+"""
+CODE = f"exec({_PREPARE!r}, dict(shell=get_ipython()))"
 """What a program prints is shown after 20 ms, not 200. This is not counted, so that the first run is number 1.
 
-Shows the path of a socket on which a thread completes code. No run is needed for that: neither count nor history
+A thread completes code, for whoever connects to `COMPLETER`. No run is needed for that: neither count nor history
 moves, and it works while code runs. Jedi is left out; objects are alive here, and say themselves what they have.
+
+One string, since IPython reads cells token by token, and so that no name of it is among the user's.
 """
 
 
@@ -56,7 +55,7 @@ def send(host: str, access_token: str) -> int | None:
 
     None when it cannot be asked now.
     """
-    text = CODE.replace("\n", "\\n")  # it has no double quotes and no backslashes
+    text = CODE.replace("\\", "\\\\").replace('"', '\\"')  # JSON, as far as one line of it goes
     body = f'{{"code": "{text}"}}'
     connection = socket(AF_INET, SOCK_STREAM)
     try:

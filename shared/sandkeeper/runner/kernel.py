@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 
-from sandkeeper.runner.greeting import CODE
+from sandkeeper.runner.greeting import CODE, COMPLETER
 from sandkeeper.runner.interpreter import Interpreter
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ class Kernel:
         self._mark = mark.encode()
         self._greeted = greeted
         self._lock = threading.Lock()
-        self._processes, self._reset, self._completer = self._read()
+        self._processes, self._reset = self._read()
 
     def execute(self, code: str) -> Iterator[bytes | None]:
         """Yields the interpreter's events. Raises `OSError` when it does not answer to the end."""
@@ -51,7 +51,7 @@ class Kernel:
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(COMPLETE_S)
-                connection.connect(self._completer)
+                connection.connect(next(filter(os.path.exists, map(COMPLETER.format, self._processes)), ""))
                 connection.sendall(json.dumps({"code": code, "cursor": cursor}).encode() + b"\n")
                 with connection.makefile("rb") as told:
                     return json.loads(told.read(MAX_COMPLETIONS_BYTES))
@@ -96,23 +96,23 @@ class Kernel:
         greeted, self._greeted = self._greeted, None
         answer = self.execute(CODE) if greeted is None else self._interpreter.answered(greeted)
         try:
-            events = [json.loads(line) for line in answer if line]
-            self._completer = next((event["text"] for event in events if event["type"] == "result"), "")
-        except (OSError, ValueError, KeyError) as error:
+            for _ in answer:
+                pass
+        except OSError as error:
             print(f"the kernel is not prepared: {error}", file=sys.stderr)
 
-    def _read(self) -> tuple[Processes, str | None, str]:
+    def _read(self) -> tuple[Processes, str | None]:
         try:
             with open(self._path, "rb") as file:
                 kept = json.load(file)
-            return kept["processes"], kept["reset"], kept["completer"]
+            return kept["processes"], kept["reset"]
         except (OSError, ValueError, KeyError, TypeError):
-            return {}, None, ""
+            return {}, None
 
     def _write(self) -> None:
         try:
             with open(self._path + ".new", "w") as file:
-                json.dump({"processes": self._processes, "reset": self._reset, "completer": self._completer}, file)
+                json.dump({"processes": self._processes, "reset": self._reset}, file)
             os.replace(self._path + ".new", self._path)
         except OSError as error:
             print(f"which kernel it is cannot be kept: {error}", file=sys.stderr)
