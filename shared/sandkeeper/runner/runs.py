@@ -122,7 +122,6 @@ class Spool:
             ended = [other.id for other in self._recent.values() if other.ended]
             for other in ended[:-RUNS_IN_MEMORY]:
                 del self._recent[other]
-        self._forget_the_oldest()
         return run
 
     def unfinished(self) -> Iterator[Run]:
@@ -154,7 +153,8 @@ class Spool:
                     found.append((seen.st_mtime_ns, entry.name[: -len(_SUFFIX)], seen.st_size))
         return [(run_id, size) for _, run_id, size in sorted(found)]
 
-    def _forget_the_oldest(self) -> None:
+    def forget_the_oldest(self) -> None:
+        """Deletes from disk what is too much for it."""
         try:
             bytes_kept = 0
             for runs_kept, (run_id, size) in enumerate(reversed(self._found())):

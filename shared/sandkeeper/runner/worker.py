@@ -112,6 +112,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - whatever it was, the run must end
                 print(f"{run.id} is lost: {error!r}", file=sys.stderr)
                 run.add("end", end="lost", reset=False)
+            self._spool.forget_the_oldest()  # nobody waits for it now
 
     def _run(self, run: Run) -> None:
         reset = self._kernel.ready()
