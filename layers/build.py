@@ -14,14 +14,16 @@ hashes: zip files do not keep the modification times that ordinary bytecode is v
 
 import argparse
 import ast
+import gzip
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 # What our functions call, and sts for role credentials. The other four hundred are 90 % of botocore's weight.
 AWS_SERVICES = {"dynamodb", "s3", "secretsmanager", "sts"}
@@ -38,10 +40,12 @@ UNUSED = (
 LAZY = ("e2b", "e2b/api/client/models", "mcp", "mcp/server")
 # Packages from which a lazy one passes names on beside its own.
 PASSED_ON = ("mcp_types",)
-# Modules that describe types and are imported by what runs, which never looks into them: see `types_only`.
-TYPES_ONLY = ("e2b/sandbox/mcp",)
+# Modules whose `TypedDict`s nobody looks into while a program runs: see `plain_dicts`.
+PLAIN_DICTS = ("e2b/sandbox/mcp", "e2b/sandbox/sandbox_api", "pydantic_core/core_schema")
 # Names of modules that hardly any call asks for, and that take long to import: see `late`.
 LATE = {"boto3/compat": {"TransferConfig", "TRANSFER_CONFIG_SUPPORTS_CRT"}}
+# Modules that import what few of their functions need: a client's documentation, which is written when it is read.
+INWARD = ("boto3/docs/__init__", "boto3/docs/docstring", "botocore/docs/__init__", "botocore/docs/docstring")
 # All that `importlib.metadata` needs to answer for versions and plugins.
 KEPT_METADATA = {"METADATA", "entry_points.txt"}
 # Amazon Linux 2023, on which Lambda's Pythons run since 3.12, has glibc 2.34.
@@ -100,11 +104,28 @@ def strip(target: Path) -> None:
     for service in [*target.glob("botocore/data/*/"), *target.glob("boto3/data/*/")]:
         if service.is_dir() and service.name not in AWS_SERVICES:
             shutil.rmtree(service)
+    for model in target.glob("botocore/data/*/*/service-2.json.gz"):
+        described = json.loads(gzip.decompress(model.read_bytes()))
+        model.with_suffix("").write_text(json.dumps(undocumented(described), separators=(",", ":")))
+        model.unlink()
     for record in target.glob("*.dist-info/*"):
         if record.is_dir():
             shutil.rmtree(record)
         elif record.name not in KEPT_METADATA:
             record.unlink()
+
+
+def undocumented(model: Any) -> Any:
+    """Returns a service's model with empty documentation: two thirds of what a client has to read at first."""
+    match model:
+        case dict():
+            return {
+                name: "" if name == "documentation" and isinstance(value, str) else undocumented(value)
+                for name, value in model.items()
+            }
+        case list():
+            return [undocumented(value) for value in model]
+    return model
 
 
 def strip_symbols(target: Path) -> None:
@@ -178,21 +199,57 @@ def __dir__():
 """
 
 
-def types_only(module: Path) -> None:
-    """Has a module that only describes dictionaries describe them in less detail: each of its types is `dict`.
+def plain_dicts(module: Path) -> None:
+    """Has a module's `TypedDict`s be `dict`, which they are when a program runs, and describe no keys.
 
-    To make a hundred `TypedDict`s takes longer than a request. Raises `NotLazy` for a module that does more.
+    To make a hundred of them takes longer than a request. Raises `NotLazy` where there are none.
     """
-    names: list[str] = []
+    plain = {"TypedDict"}
+    statements: list[ast.stmt] = []
     for statement in ast.parse(module.read_text()).body:
         match statement:
-            case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
-                pass
-            case ast.ClassDef(name=name, bases=[ast.Name(id="TypedDict")], decorator_list=[]):
-                names.append(name)
+            case ast.ClassDef(name=name, bases=[ast.Name(id=base)], decorator_list=[]) if base in plain:
+                plain.add(name)
+                statements += ast.parse(f"{name} = dict").body
             case _:
-                raise NotLazy(f"{module}:{statement.lineno} describes no dictionary: take it out of TYPES_ONLY")
-    module.write_text(f"{' = '.join(names)} = dict\n")
+                statements.append(statement)
+    if len(plain) == 1:
+        raise NotLazy(f"{module} has no TypedDict: take it out of PLAIN_DICTS")
+    module.write_text(ast.unparse(ast.Module(statements, type_ignores=[])))
+
+
+def inward(module: Path) -> None:
+    """Has a module's functions import what only they use of what it imports, when they are called.
+
+    Raises `NotLazy` where it imports nothing of that kind.
+    """
+    statements, inside = list[ast.stmt](), list[ast.FunctionDef]()
+    outside, imports = list[ast.AST](), dict[str, ast.ImportFrom]()
+    for statement in ast.parse(module.read_text()).body:
+        match statement:
+            case ast.ImportFrom(module=source, names=names):
+                imports |= {each.asname or each.name: ast.ImportFrom(source, [each], 0) for each in names}
+                continue
+            case ast.FunctionDef():
+                inside.append(statement)
+            case ast.ClassDef(bases=bases, body=body):
+                inside += (part for part in body if isinstance(part, ast.FunctionDef))
+                outside += [*bases, *(part for part in body if not isinstance(part, ast.FunctionDef))]
+            case _:
+                outside.append(statement)
+        statements.append(statement)
+    outside += (part for function in inside for part in (function.args, *function.decorator_list))
+    used = _names_in(outside)
+    for function in inside:
+        function.body[:0] = [imports[name] for name in sorted((imports.keys() - used) & _names_in(function.body))]
+    if used >= imports.keys():
+        raise NotLazy(f"{module} needs at first what it imports: take it out of INWARD")
+    kept = [imports[name] for name in imports if name in used]
+    module.write_text(ast.unparse(ast.fix_missing_locations(ast.Module([*kept, *statements], type_ignores=[]))))
+
+
+def _names_in(parts: Iterable[ast.AST]) -> set[str]:
+    return {node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)}
 
 
 def late(module: Path, names: set[str]) -> None:
@@ -209,8 +266,7 @@ def late(module: Path, names: set[str]) -> None:
                 moved.append(statement)
             case _:
                 kept.append(statement)
-    used = {node.id for statement in kept for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    if names & used or len(moved) != len(names):
+    if names & _names_in(kept) or len(moved) != len(names):
         raise NotLazy(f"{module} cannot do without {sorted(names)} at first: take it out of LATE")
     asked = ast.parse(LATE_GETATTR.format(names=", ".join(sorted(names)), among=sorted(names)))
     function = asked.body[0]
@@ -326,9 +382,12 @@ def main() -> None:
         for name in LAZY:
             if (wanted.to / name).exists():
                 lazy(wanted.to / name)
-        for name in TYPES_ONLY:
+        for name in PLAIN_DICTS:
             if (module := wanted.to / f"{name}.py").exists():
-                types_only(module)
+                plain_dicts(module)
+        for name in INWARD:
+            if (module := wanted.to / f"{name}.py").exists():
+                inward(module)
         for name, names in LATE.items():
             if (module := wanted.to / f"{name}.py").exists():
                 late(module, names)

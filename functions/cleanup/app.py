@@ -2,7 +2,7 @@
 
 import gc
 
-gc.disable()  # next to nothing of what a start makes is garbage; the handler lets it go on after the first tick
+gc.disable()  # next to nothing of what a start makes is garbage: see `end_of_start`
 
 from sandkeeper.handlers import CleanupHandler  # noqa: E402 - what this imports is what it is about
 

@@ -1,5 +1,6 @@
 """`layers/build.py`: which pins, interpreters and files make a layer."""
 
+import gzip
 import importlib
 import json
 import shutil
@@ -8,26 +9,31 @@ import sys
 from pathlib import Path
 
 import boto3
+import botocore
+import botocore.session
 import e2b
 import mcp
+import pydantic_core.core_schema
 import pytest
 
 from layers.build import (
     AWS_SERVICES,
+    INWARD,
     LATE,
     LAZY,
-    TYPES_ONLY,
+    PLAIN_DICTS,
     UNUSED,
     NotLazy,
     compile_bytecode,
     copy,
     interpreters,
+    inward,
     late,
     lazy,
     pins_for,
+    plain_dicts,
     strip,
     trim_endpoints,
-    types_only,
 )
 
 REQUIREMENTS = """\
@@ -152,29 +158,140 @@ def test_a_package_that_does_more_than_import_its_parts_fails_the_build(tmp_path
         lazy(tmp_path)
 
 
-def test_a_module_of_types_still_offers_them(tmp_path: Path) -> None:
-    """The real one, for whom the SDK's own modules ask."""
-    source = Path(str(e2b.__file__)).parent
-    shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in TYPES_ONLY:
-        types_only(tmp_path / f"{name}.py")
+def laid(folder: Path, *packages: object) -> None:
+    """Copies installed packages to where a test may rewrite them."""
+    for package in packages:
+        source = Path(str(getattr(package, "__file__", None))).parent
+        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
 
+
+def test_modules_whose_dictionaries_are_plain_offer_what_they_did(tmp_path: Path) -> None:
+    """The real ones, for whom the SDK's and pydantic's own modules ask."""
+    laid(tmp_path, e2b, pydantic_core)
+    for name in PLAIN_DICTS:
+        plain_dicts(tmp_path / f"{name}.py")
+
+    for name in PLAIN_DICTS:
+        module = name.replace("/", ".")
+        tell = f"import {module} as found; print(*sorted(name for name in vars(found) if name[0].isupper()))"
+        assert run(tmp_path, tell) == run(tmp_path / "elsewhere", tell)
     told = run(tmp_path, "from e2b.sandbox import mcp, sandbox_api; print(mcp.McpServer, sandbox_api.McpServer)")
     assert told.startswith("<class 'dict'> typing.Union[dict")
-    assert set(vars(importlib.import_module("e2b.sandbox.mcp"))) >= set(
-        run(
-            tmp_path, "from e2b.sandbox import mcp; print(*(name for name in vars(mcp) if name[0].isupper()))"
-        ).split()
+
+
+def test_pydantic_reads_what_it_did_where_its_schemas_are_plain_dictionaries(tmp_path: Path) -> None:
+    laid(tmp_path, pydantic_core)
+    plain_dicts(tmp_path / "pydantic_core" / "core_schema.py")
+    code = """
+from typing import Annotated
+from typing_extensions import TypedDict
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_core import core_schema
+class Point(TypedDict):
+    x: int
+class Model(BaseModel):
+    name: Annotated[str, Field(max_length=3)]
+    points: list[Point] = []
+print(core_schema.ModelSchema)
+print(Model.model_validate_json('{"name": "a", "points": [{"x": "1"}]}'))
+for wrong in ({"name": "long"}, {"name": "a", "points": [{}]}):
+    try:
+        Model(**wrong)
+    except ValidationError as error:
+        print(error.errors(include_url=False))
+print(Model.model_json_schema(), TypeAdapter(dict[str, int]).validate_python({"a": "1"}))
+"""
+    plain, *told = run(tmp_path, code).splitlines()
+    schema, *told_before = run(tmp_path / "elsewhere", code).splitlines()
+    assert (plain, schema) == ("<class 'dict'>", "<class 'pydantic_core.core_schema.ModelSchema'>")
+    assert told == told_before
+
+
+def test_dictionaries_that_stand_on_others_are_plain_too_and_all_else_is_what_it_was(tmp_path: Path) -> None:
+    module = tmp_path / "types_of.py"
+    module.write_text(
+        "from typing import TypedDict\n"
+        "class A(TypedDict, total=False):\n    a: int\n"
+        "class B(A):\n    b: int\n"
+        "class C:\n    c = [A, B]\n"
+        "def d() -> B:\n    return B(b=1)\n"
+    )
+    plain_dicts(module)
+    assert run(tmp_path, "from types_of import *; print(A is dict, B is dict, len(C.c), d())") == (
+        "True True 2 {'b': 1}\n"
     )
 
 
+def test_a_module_without_dictionaries_to_make_plain_fails_the_build(tmp_path: Path) -> None:
+    (tmp_path / "types_of.py").write_text("from typing import TypedDict\nclass A:\n    pass\n")
+    with pytest.raises(NotLazy, match="has no TypedDict"):
+        plain_dicts(tmp_path / "types_of.py")
+
+
+def test_a_client_imports_its_documentation_when_somebody_reads_it(tmp_path: Path) -> None:
+    """The real modules, through a real client."""
+    laid(tmp_path, boto3, botocore)
+    for name in INWARD:
+        inward(tmp_path / f"{name}.py")
+    code = """
+import boto3
+session = boto3.session.Session(region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
+client = session.client("dynamodb")
+print(*{"html.parser", "boto3.docs.service", "botocore.docs.method", "botocore.docs.service"} & {*sys.modules})
+print(len(str(client.query.__doc__)), len(str(client.get_paginator("query").paginate.__doc__)))
+print(len(str(session.resource("dynamodb").Table.__doc__)))
+"""
+    loaded, *read = run(tmp_path, code).splitlines()
+    loaded_before, *before = run(tmp_path / "elsewhere", code).splitlines()
+    assert (loaded, len(loaded_before.split())) == ("", 4)
+    assert read == before
+
+
 @pytest.mark.parametrize(
-    "statement", ["x = 1", "class A: pass", "def f(): pass", "class A(TypedDict, Other): pass"]
+    ("code", "told"),
+    [
+        ("from os import getpid, sep\nA = sep\ndef f(): return getpid() > 0", "True False\n"),
+        ("from os import getpid as pid\nclass C:\n    def f(self): return pid() > 0\nf = C().f", "True False\n"),
+        ("from os import getpid, sep\ndef f(a=sep): return getpid() > 0", "True False\n"),
+    ],
+    ids=["what the module uses stays", "under another name, in a method", "what a default uses stays"],
 )
-def test_a_module_that_does_more_than_describe_dictionaries_fails_the_build(tmp_path: Path, statement: str) -> None:
-    (tmp_path / "types.py").write_text(f"from typing import TypedDict\n{statement}")
-    with pytest.raises(NotLazy, match=":2 "):
-        types_only(tmp_path / "types.py")
+def test_functions_import_what_only_they_use(tmp_path: Path, code: str, told: str) -> None:
+    (tmp_path / "module.py").write_text(code)
+    inward(tmp_path / "module.py")
+    assert run(tmp_path, "import module; print(module.f(), {'getpid', 'pid'} <= {*vars(module)})") == told
+
+
+@pytest.mark.parametrize("code", ["from os import sep\nA = sep", "import os\ndef f(): return os.sep"])
+def test_a_module_that_needs_its_imports_at_first_fails_the_build(tmp_path: Path, code: str) -> None:
+    (tmp_path / "module.py").write_text(code)
+    with pytest.raises(NotLazy, match="needs at first"):
+        inward(tmp_path / "module.py")
+
+
+def test_a_services_model_is_what_it_was_but_for_its_documentation(tmp_path: Path) -> None:
+    data = Path(botocore.__file__).parent / "data"
+    for service in AWS_SERVICES:
+        shutil.copytree(data / service, tmp_path / "botocore" / "data" / service)
+    (before,) = (tmp_path / "botocore" / "data" / "dynamodb").glob("2012-08-10/service-2.json.gz")
+    whole = json.loads(gzip.decompress(before.read_bytes()))
+
+    strip(tmp_path)
+
+    kept = json.loads(before.with_suffix("").read_text())
+    assert not before.exists()
+    assert kept["operations"].keys() == whole["operations"].keys()
+    assert kept["shapes"]["QueryInput"]["members"].keys() == whole["shapes"]["QueryInput"]["members"].keys()
+    assert whole["operations"]["Query"]["documentation"] and not kept["operations"]["Query"]["documentation"]
+    assert len(json.dumps(kept)) < len(json.dumps(whole)) / 2
+    told = run(
+        tmp_path / "elsewhere",
+        "import botocore.session; session = botocore.session.Session()\n"
+        f"session.get_component('data_loader').search_paths.insert(0, {str(tmp_path / 'botocore' / 'data')!r})\n"
+        "client = session.create_client('dynamodb', region_name='eu-west-1')\n"
+        "print(client.meta.service_model.operation_model('Query').documentation, hasattr(client, 'query'))",
+    )
+    assert told == " True\n"
 
 
 def test_names_that_come_late_are_what_they_were_and_import_nothing_before(tmp_path: Path) -> None:

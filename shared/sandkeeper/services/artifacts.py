@@ -30,8 +30,7 @@ AT_ONCE = 4
 ENOUGH = timedelta(seconds=10)
 """Whoever had so much time for it and did not get it done need not be followed by others who try."""
 
-_TYPES = mimetypes.MimeTypes()
-for _suffix, _type in {
+_TYPES = {
     ".csv": "text/csv",
     ".ipynb": "application/x-ipynb+json",
     ".jsonl": "application/jsonl",
@@ -39,8 +38,8 @@ for _suffix, _type in {
     ".parquet": "application/vnd.apache.parquet",
     ".webp": "image/webp",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}.items():
-    _TYPES.add_type(_type, _suffix)
+}
+"""What kinds of files are called by their suffixes, where the standard library has no name, or another."""
 
 
 class _TimeIsUp(Exception):
@@ -181,9 +180,18 @@ def _artifact(execution: Execution, number: int, file: ChangedFile) -> Artifact:
         execution_id=execution.execution_id,
         path=file.path,
         size_bytes=file.size_bytes,
-        mime_type=_TYPES.guess_type(PurePosixPath(file.path).name)[0] or "application/octet-stream",
+        mime_type=_type_of(file.path),
         created_at=execution.ended_at or execution.created_at,
     )
+
+
+def _type_of(path: str) -> str:
+    """Returns the file's media type: of one that is packed as by gzip, not that of what is in it."""
+    name = PurePosixPath(path)
+    if known := _TYPES.get(name.suffix.lower()):
+        return known
+    found, packing = mimetypes.guess_type(name.name)  # reads files of its machine at first, so only when asked
+    return found if found and not packing else "application/octet-stream"
 
 
 def _too_large() -> str:
