@@ -191,14 +191,17 @@ def test_functions_import_nothing_that_they_do_without(built: Built) -> None:
     assert not imported_by("McpFunction") & {"fastapi", "boto3", "e2b", "duckdb", "httpx2", "uvicorn"}
 
 
-def test_a_run_in_a_sandbox_that_there_is_needs_little_of_e2bs_sdk(built: Built) -> None:
-    """In the layer it is a lazy package: see `LAZY` in layers/build.py."""
+def test_a_run_in_a_sandbox_that_there_is_and_a_list_of_them_need_little_of_e2bs_sdk(built: Built) -> None:
+    """A tick that finds nothing to end does no more. In the layer it is lazy: see `LAZY` in layers/build.py."""
     code = """
-import sys
+import contextlib, sys
 from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
+from sandkeeper.errors import SandboxUnavailable
 from sandkeeper.model import SandboxRef
-provider = E2BSandboxProvider(lambda: E2BAccount(api_key="k", template="t"))
+provider = E2BSandboxProvider(lambda: E2BAccount(api_key="k", template="t", api_url="http://127.0.0.1:9"))
 provider._runner(SandboxRef(sandbox_id="s", domain="e2b.app", envd_version="1", envd_token="t", traffic_token="t"))
+with contextlib.suppress(SandboxUnavailable):
+    provider.page({}, limit=1)
 print(*{name.split(".")[0] for name in sys.modules})
 """
     path = ":".join(map(str, built.python_path("ApiFunction")))

@@ -5,10 +5,9 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -20,7 +19,7 @@ from sandkeeper.adapters.e2b import CONTROL_TIMEOUT_S, E2BAccount, E2BSandboxPro
 from sandkeeper.adapters.runner.package import start_command
 from sandkeeper.errors import CapacityExhausted, NotConfigured, SandboxUnavailable
 from sandkeeper.model import SandboxRef
-from sandkeeper.ports import Listed, SandboxGone, SandboxPage, SandboxSpec
+from sandkeeper.ports import SandboxGone, SandboxSpec
 from tests.factories import sandbox
 from tests.world import World
 
@@ -35,19 +34,6 @@ INFO = {
     "envdAccessToken": "envd",
     "trafficAccessToken": "traffic",
     "domain": "sandboxes.invalid",
-}
-LISTED = {
-    "sandboxID": "sbx1",
-    "templateID": "code-interpreter-v1",
-    "clientID": "client",
-    "startedAt": "2026-01-02T03:04:05.678Z",
-    "endAt": "2026-01-02T04:04:05.678Z",
-    "state": "paused",
-    "cpuCount": 2,
-    "memoryMB": 512,
-    "diskSizeMB": 512,
-    "envdVersion": "0.2.3",
-    "metadata": {"app": "sandkeeper", "claim": "claim-1"},
 }
 SPEC = SandboxSpec(
     idempotency_key="key-1",
@@ -237,12 +223,11 @@ CALLS: dict[str, Call] = {
     "connect": lambda provider: provider.connect("sbx1", MINUTE, within=WITHIN),
     "extend": lambda provider: provider.extend("sbx1", MINUTE),
     "kill": lambda provider: provider.kill("sbx1"),
-    "page": lambda provider: provider.page({}, limit=5),
 }
 PROBLEM = {"code": 0, "message": "no"}
 
 
-@pytest.mark.parametrize("name", ["extend", "kill", "page"])
+@pytest.mark.parametrize("name", ["extend", "kill"])
 def test_a_call_that_is_given_no_limit_has_one(plane: Plane, provider: E2BSandboxProvider, name: str) -> None:
     plane.answer = httpx.Response(404, json=PROBLEM)
 
@@ -280,54 +265,6 @@ def test_what_the_control_plane_refuses_becomes_one_of_ours(
 
     with pytest.raises(error):
         CALLS[name](provider)
-
-
-# ── Listing ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def query_of(request: httpx.Request) -> dict[str, str]:
-    """Returns the request's parameters."""
-    return {name: ",".join(values) for name, values in parse_qs(request.url.query.decode()).items()}
-
-
-def test_a_page_is_asked_for_by_metadata_the_oldest_first_from_where_the_token_leads(
-    plane: Plane, provider: E2BSandboxProvider
-) -> None:
-    plane.answer = httpx.Response(200, json=[LISTED], headers={"X-Next-Token": "next"})
-
-    page = provider.page({"app": "sandkeeper", "stack": "a b"}, limit=5, token="token")
-
-    listed = Listed(
-        sandbox_id="sbx1",
-        started_at=datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC),
-        metadata={"app": "sandkeeper", "claim": "claim-1"},
-    )
-    assert page == SandboxPage([listed], "next")
-    query = query_of(plane.request)
-    assert parse_qs(query.pop("metadata")) == {"app": ["sandkeeper"], "stack": ["a%20b"]}
-    assert query == {"limit": "5", "nextToken": "token", "order": "asc"}
-
-
-def test_running_and_paused_sandboxes_are_listed(plane: Plane, provider: E2BSandboxProvider) -> None:
-    plane.answer = httpx.Response(200, json=[])
-
-    provider.page({}, limit=5)
-
-    assert "state" not in query_of(plane.request), "E2B lists both unless one is asked for"
-
-
-def test_the_last_page_leads_no_further(plane: Plane, provider: E2BSandboxProvider) -> None:
-    plane.answer = httpx.Response(200, json=[])
-
-    assert provider.page({"app": "sandkeeper"}, limit=5) == SandboxPage([], None)
-
-
-def test_what_carries_no_metadata_is_listed_as_such(plane: Plane, provider: E2BSandboxProvider) -> None:
-    plane.answer = httpx.Response(200, json=[{name: value for name, value in LISTED.items() if name != "metadata"}])
-
-    (listed,) = provider.page({}, limit=5).sandboxes
-
-    assert listed.metadata == {}
 
 
 # ── The runner ──────────────────────────────────────────────────────────────────────────────────────

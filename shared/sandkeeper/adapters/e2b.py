@@ -25,12 +25,13 @@ import e2b
 from e2b.exceptions import is_sandbox_not_found_message
 from e2b.sandbox_domains import is_supported_sandbox_domain
 
+from sandkeeper.adapters.e2b_listing import KEY_REFUSED, NO_ROOM, page_of
 from sandkeeper.adapters.runner.client import Runner, connections
 from sandkeeper.adapters.runner.package import start_command
 from sandkeeper.errors import CapacityExhausted, FileNotFound, FileUnusable, NotConfigured, SandboxUnavailable
 from sandkeeper.model import SandboxRef
 from sandkeeper.outputs.sound import sound_text
-from sandkeeper.ports import Completions, Listed, SandboxGone, SandboxPage, SandboxSpec
+from sandkeeper.ports import Completions, SandboxGone, SandboxPage, SandboxSpec
 from sandkeeper.runner.__main__ import PORT as RUNNER_PORT
 from sandkeeper.runs import Cancelled, RunEvent, RunOrder
 
@@ -83,9 +84,9 @@ def _our_errors() -> Iterator[None]:
     try:
         yield
     except e2b.AuthenticationException as error:
-        raise NotConfigured("E2B refuses the API key: set E2B_API_KEY to a valid one") from error
+        raise NotConfigured(KEY_REFUSED) from error
     except (e2b.RateLimitException, e2b.ServiceBusyException) as error:
-        raise CapacityExhausted("E2B has no room for more sandboxes just now; try again later") from error
+        raise CapacityExhausted(NO_ROOM) from error
     except e2b.NotEnoughSpaceException as error:
         raise FileUnusable("the file does not fit into the sandbox; use a smaller one") from error
     except (e2b.NotFoundException, e2b.SandboxNotRunningException) as error:
@@ -158,20 +159,9 @@ class E2BSandboxProvider:
 
     def page(self, metadata: Mapping[str, str], *, limit: int, token: str | None = None) -> SandboxPage:
         """See `SandboxProvider.page`."""
-        with _our_errors():
-            # As `Sandbox.list` does, but without importing all that a sandbox can do: cleanup mostly lists.
-            pages = e2b.SandboxPaginator(
-                query=e2b.SandboxQuery(metadata=dict(metadata)),
-                limit=limit,
-                next_token=token,
-                order="asc",
-                **self._account().options,
-            )
-            found = pages.next_items()
-        listed = [
-            Listed(sandbox_id=info.sandbox_id, started_at=info.started_at, metadata=info.metadata) for info in found
-        ]
-        return SandboxPage(listed, pages.next_token if pages.has_next else None)
+        return page_of(
+            self._connections, self._account(), metadata, limit=limit, token=token, timeout_s=CONTROL_TIMEOUT_S
+        )
 
     def extend(self, sandbox_id: str, lifetime: timedelta) -> None:
         """See `SandboxProvider.extend`."""
