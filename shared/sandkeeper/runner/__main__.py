@@ -30,13 +30,13 @@ def main() -> None:
         print("ready", flush=True)
         os._exit(0)
     _let_go(os.path.join(home, "runner.log"))
-    _serve(listening, home, loopback)
+    _serve(listening, home, loopback, os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - the sandbox's own
 
 
-def _serve(listening: socket, home: str, loopback: str) -> None:
+def _serve(listening: socket, home: str, loopback: str, folder: str) -> None:
     kernel, token = os.path.join(home, "kernel.json"), os.environ.get("RUNNER_INTERPRETER_TOKEN", "")
     # A kernel that nobody has known before is greeted while all else is imported.
-    greeted = None if os.path.exists(kernel) else send(loopback, token)
+    greeted = None if os.path.exists(kernel) else send(loopback, token, folder)
     from sandkeeper.runner.interpreter import Interpreter  # noqa: PLC0415 - see the module's docstring
     from sandkeeper.runner.kernel import Kernel  # noqa: PLC0415
     from sandkeeper.runner.runs import Spool  # noqa: PLC0415
@@ -45,7 +45,7 @@ def _serve(listening: socket, home: str, loopback: str) -> None:
 
     spool = Spool(os.path.join(home, "runs"))
     mark = "" if loopback == LOOPBACK else f"RUNNER_LOOPBACK={loopback}"
-    kept = Kernel(Interpreter(loopback, token), kernel, mark, greeted)
+    kept = Kernel(Interpreter(loopback, token), kernel, folder, mark, greeted)
     worker = Worker(spool, kept, os.path.dirname(home))
     worker.start()
     Server(worker, spool, os.path.join(home, TOKENS)).serve(listening.detach())

@@ -8,8 +8,8 @@ from _socket import AF_INET, SOCK_STREAM, socket  # the module `socket` takes lo
 PORT = 49999
 MOST_MATCHES = 200
 """How many completions are told of one place."""
-COMPLETER = os.path.join(os.environ.get("TMPDIR", "/tmp"), "completer-{}")  # noqa: S108 - the sandbox's own
-"""Where a kernel listens that is asked to complete code, by its process id."""
+_COMPLETER = "completer-{}"
+"""What the socket is called on which a kernel completes code, by its process id."""
 _PREPARE = f"""
 import json, os, socket, sys, threading
 
@@ -17,7 +17,7 @@ sys.stdout.flush_interval = sys.stderr.flush_interval = 0.02
 shell.execution_count -= 1
 shell.Completer.use_jedi = False
 listening = socket.socket(socket.AF_UNIX)
-listening.bind({COMPLETER!r}.format(os.getpid()))
+listening.bind(os.path.join(folder, '{_COMPLETER}'.format(os.getpid())))
 listening.listen(4)
 
 def complete(code, cursor):
@@ -40,22 +40,31 @@ def answer():
 
 threading.Thread(target=answer, name='completer', daemon=True).start()
 """
-CODE = f"exec({_PREPARE!r}, dict(shell=get_ipython()))"
-"""What a program prints is shown after 20 ms, not 200. This is not counted, so that the first run is number 1.
-
-A thread completes code, for whoever connects to `COMPLETER`. No run is needed for that: neither count nor history
-moves, and it works while code runs. Jedi is left out; objects are alive here, and say themselves what they have.
-
-One string, since IPython reads cells token by token, and so that no name of it is among the user's.
-"""
 
 
-def send(host: str, access_token: str) -> int | None:
-    """Asks the interpreter to run it, and returns the descriptor of the connection on which it will answer.
+def code(folder: str) -> str:
+    """Returns what every kernel runs first, in which no name gets among the user's.
+
+    What a program prints is shown after 20 ms, not 200. This is not counted, so that the first run is number 1.
+
+    A thread completes code, for whoever connects to its socket in the folder. No run is needed for that: neither
+    count nor history moves, and it works while code runs. Jedi is left out; objects are alive here, and say
+    themselves what they have.
+    """
+    return f"exec({_PREPARE!r}, dict(shell=get_ipython(), folder={folder!r}))"
+
+
+def completer(folder: str, process: str) -> str:
+    """Returns the path of the socket on which this kernel completes code."""
+    return os.path.join(folder, _COMPLETER.format(process))
+
+
+def send(host: str, access_token: str, folder: str) -> int | None:
+    """Asks the interpreter to run that, and returns the descriptor of the connection on which it will answer.
 
     None when it cannot be asked now.
     """
-    text = CODE.replace("\\", "\\\\").replace('"', '\\"')  # JSON, as far as one line of it goes
+    text = code(folder).replace("\\", "\\\\").replace('"', '\\"')  # JSON, as far as one line of it goes
     body = f'{{"code": "{text}"}}'
     connection = socket(AF_INET, SOCK_STREAM)
     try:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 
-from sandkeeper.runner.greeting import CODE, COMPLETER
+from sandkeeper.runner.greeting import code, completer
 from sandkeeper.runner.interpreter import Interpreter
 
 TYPE_CHECKING = False
@@ -29,14 +29,17 @@ _KERNEL = b"ipykernel_launcher"
 class Kernel:
     """The interpreter's kernel."""
 
-    def __init__(self, interpreter: Interpreter, path: str, mark: str = "", greeted: int | None = None) -> None:
+    def __init__(
+        self, interpreter: Interpreter, path: str, folder: str, mark: str = "", greeted: int | None = None
+    ) -> None:
         """Keeps at `path` which kernel it was, so that a runner that comes after this one knows.
 
-        `mark` is in the environment of our kernels, where those of others can be seen, too. `greeted` is where the
-        kernel answers that has been greeted already.
+        `folder` is where kernels have their sockets. `mark` is in the environment of our kernels, where those of
+        others can be seen, too. `greeted` is where the kernel answers that has been greeted already.
         """
         self._interpreter = interpreter
         self._path = path
+        self._folder = folder
         self._mark = mark.encode()
         self._greeted = greeted
         self._lock = threading.Lock()
@@ -51,7 +54,8 @@ class Kernel:
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(COMPLETE_S)
-                connection.connect(next(filter(os.path.exists, map(COMPLETER.format, self._processes)), ""))
+                paths = (completer(self._folder, process) for process in self._processes)
+                connection.connect(next(filter(os.path.exists, paths), ""))
                 connection.sendall(json.dumps({"code": code, "cursor": cursor}).encode() + b"\n")
                 with connection.makefile("rb") as told:
                     return json.loads(told.read(MAX_COMPLETIONS_BYTES))
@@ -94,7 +98,7 @@ class Kernel:
 
     def _prepare(self) -> None:
         greeted, self._greeted = self._greeted, None
-        answer = self.execute(CODE) if greeted is None else self._interpreter.answered(greeted)
+        answer = self.execute(code(self._folder)) if greeted is None else self._interpreter.answered(greeted)
         try:
             for _ in answer:
                 pass
