@@ -77,6 +77,27 @@ def test_a_file_that_a_run_writes_outlives_the_sandbox(writing: World) -> None:
     assert writing.runs.get(CHAT, reply.execution.execution_id) == reply.execution
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("plot.PNG", "image/png"),
+        ("notes.md", "text/markdown"),
+        ("table.parquet", "application/vnd.apache.parquet"),
+        ("rows.jsonl", "application/jsonl"),
+        ("table.csv.gz", "application/octet-stream"),
+        ("archive.tar.gz", "application/octet-stream"),
+        ("unheard.of", "application/octet-stream"),
+        ("csv", "application/octet-stream"),
+    ],
+)
+def test_a_file_is_told_as_what_its_name_says_and_a_packed_one_not_as_what_is_in_it(
+    writing: World, name: str, told: str
+) -> None:
+    (kept,) = writing.run(f"{name}=1").execution.artifacts
+
+    assert kept.mime_type == told
+
+
 def test_a_run_that_writes_nothing_asks_for_nothing(writing: World) -> None:
     writing.run("1")
 

@@ -163,7 +163,7 @@ def test_a_small_table_is_as_it_prints_itself() -> None:
     """Of what `describe()` gives, the data alone do not say which row is which."""
     text = told(Display({"text/plain": "        a\ncount  3\nmean   2", "text/html": "…", DATA: {"a": [3, 2]}}))
 
-    assert text == "[table of 2 rows × 1 columns: shown to the user]\n        a\ncount  3\nmean   2"
+    assert text == "[table of 2 rows × 1 column: shown to the user]\n        a\ncount  3\nmean   2"
 
 
 def test_a_wide_table_with_long_cells_stays_short() -> None:

@@ -49,7 +49,12 @@ def size_text(size_bytes: int) -> str:
     for unit, name in _SIZES:
         if size_bytes >= unit:
             return f"{size_bytes / unit:.3g} {name}" if size_bytes < 1000 * unit else f"{size_bytes // unit} {name}"
-    return f"{size_bytes} bytes"
+    return counted(size_bytes, "byte")
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns how many there are of what the noun calls one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _parts(data: Mapping[str, Any], max_chars: int) -> Iterator[str]:
@@ -99,7 +104,7 @@ def _table(data: Any, printed: str) -> str | None:
     if not isinstance(data, dict) or not all(isinstance(column, list) for column in data.values()):
         return None
     rows = max(map(len, data.values()), default=0)
-    title = f"[table of {rows:,} rows × {len(data):,} columns: shown to the user]"
+    title = f"[table of {counted(rows, 'row')} × {counted(len(data), 'column')}: shown to the user]"
     if printed and len(printed) <= SMALL_TABLE_CHARS:
         return f"{title}\n{printed}"
     columns = [[name, *islice(cells, MAX_ROWS)] for name, cells in islice(data.items(), MAX_COLUMNS)]

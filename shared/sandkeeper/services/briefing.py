@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
 from sandkeeper.model import HOME, Column, EndReason, FileKind, FileRecord, FileStatus, Table
+from sandkeeper.outputs.described import counted
 from sandkeeper.services.context import ChatContext, CodeLimits, Installed, Outlook
 
 MAX_CHARS = 4_000
@@ -106,7 +107,7 @@ def state_told(outlook: Outlook) -> str:
         case _:
             assert_never(outlook.session)
     if outlook.has_variables:
-        runs = _counted(outlook.run_count, "call")
+        runs = counted(outlook.run_count, "call")
         text = f"A session is live: variables, imports and files of {runs} so far are there, and will stay."
     elif outlook.reason is not None:
         text = f"A session is live, but variables of earlier calls are gone{why}. Import and load again."
@@ -177,11 +178,11 @@ def _file(file: FileRecord, columns: int, *, with_tables: bool = True) -> str:
             pass
         case _:
             assert_never(file.status)
-    about += ", ".join([_KINDS[file.kind or FileKind.OTHER], _counted(file.size_bytes, "byte"), *_details(file)])
+    about += ", ".join([_KINDS[file.kind or FileKind.OTHER], counted(file.size_bytes, "byte"), *_details(file)])
     if not file.tables:
         return about
     if not with_tables:
-        return f"{about}, {_counted(len(file.tables), 'table')}"
+        return f"{about}, {counted(len(file.tables), 'table')}"
     if len(file.tables) == 1 and file.tables[0].name is None:
         return f"{about}; {_table(file.tables[0], columns)}"
     tables = [f"  - {_name(table.name or '')}: {_table(table, columns)}" for table in file.tables]
@@ -199,7 +200,7 @@ def _details(file: FileRecord) -> Iterator[str]:
 
 def _table(table: Table, columns: int) -> str:
     count = len(table.columns)
-    size = f"{_counted(table.row_count, 'row')} × {_counted(count, 'column')}"
+    size = f"{counted(table.row_count, 'row')} × {counted(count, 'column')}"
     if not columns:
         return size
     told = [*map(_column, table.columns[:columns])]
@@ -220,10 +221,6 @@ def _name(name: str) -> str:
     if len(name) > NAME_CHARS:
         return f"{name[:NAME_CHARS]!r}…"
     return name if name.isidentifier() else repr(name)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _word(text: str, max_chars: int) -> str:

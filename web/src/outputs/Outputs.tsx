@@ -1,5 +1,5 @@
 import { lazy, Suspense, useState } from "react";
-import { size } from "../rail/size";
+import { size } from "../amounts";
 import type { Chart } from "./chart";
 import { spec } from "./chart";
 import { Failure } from "./Failure";

@@ -1,4 +1,5 @@
 import { useMemo, useState } from "react";
+import { counted } from "../amounts";
 import type { Columns } from "./shown";
 import { clicked, isMissing, type Order, sorted } from "./sorting";
 
@@ -53,7 +54,7 @@ export function Table({ columns }: { columns: Columns }) {
         </tbody>
       </table>
       <p className="soft">
-        {count.toLocaleString()} rows × {names.length} columns{" "}
+        {counted(count, "row")} × {counted(names.length, "column")}{" "}
         {most < rows.length && (
           <button type="button" className="quiet" onClick={() => setMost(most + 10 * PAGE)}>
             Show more

@@ -1,8 +1,8 @@
+import { size } from "../amounts";
 import { Icon } from "../Icon";
 import { downloadArtifact } from "../state/exchange";
 import { useFiles } from "../state/files";
 import { attempt } from "../state/notices";
-import { size } from "./size";
 
 /** Files that runs have made. They stay when the sandbox is gone. */
 export function Artifacts() {

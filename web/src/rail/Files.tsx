@@ -1,9 +1,9 @@
 import { useRef } from "react";
+import { counted, size } from "../amounts";
 import type { FileSchema } from "../api/schema";
 import { Icon, type IconName } from "../Icon";
 import { useFiles } from "../state/files";
 import { attempt } from "../state/notices";
-import { size } from "./size";
 
 /** The chat's files: dropped or chosen, sent straight to S3, and told with their columns. */
 export function Files() {
@@ -106,5 +106,5 @@ function told(file: FileSchema): string {
   if (file.status === "pending") return "being read …";
   if (file.status === "failed") return "cannot be used";
   const [table] = file.tables;
-  return table ? `${table.rowCount.toLocaleString()} rows × ${table.columns.length}` : size(file.size);
+  return table ? `${counted(table.rowCount, "row")} × ${table.columns.length}` : size(file.size);
 }
