@@ -196,8 +196,10 @@ def _follow(request: Request, run: Run) -> None:
             if not sent:
                 run.changed.wait_for(run.has_output, max(0.0, min(left_s, TOGETHER_S)))
             new, is_last = run.events[sent:], run.ended or time.monotonic() >= until
-        body = b"".join(map(line_of, new)) or (b"" if is_last else b"\n")
-        request.send((b"%x\r\n%s\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n" * is_last)
+        # Each in a chunk of its own: what has come whole is heard, also where the connection breaks behind it.
+        lines = [*map(line_of, new)] or ([] if is_last else [b"\n"])
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(line), line) for line in lines)
+        request.send(chunks + b"0\r\n\r\n" * is_last)
         if is_last:
             return
         sent += len(new)
