@@ -192,7 +192,7 @@ def test_functions_import_nothing_that_they_do_without(built: Built) -> None:
 
 
 def test_a_run_in_a_sandbox_that_there_is_and_a_list_of_them_need_little_of_e2bs_sdk(built: Built) -> None:
-    """A tick that finds nothing to end does no more. In the layer it is lazy: see `LAZY` in layers/build.py."""
+    """A tick that finds nothing to end does no more. In the layer it is lazy: see `LAZY` in layers/rewriting.py."""
     code = """
 import contextlib, sys
 from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider

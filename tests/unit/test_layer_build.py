@@ -18,22 +18,24 @@ import pytest
 
 from layers.build import (
     AWS_SERVICES,
+    UNUSED,
+    compile_bytecode,
+    copy,
+    interpreters,
+    pins_for,
+    strip,
+    trim_endpoints,
+)
+from layers.rewriting import (
     INWARD,
     LATE,
     LAZY,
     PLAIN_DICTS,
-    UNUSED,
     NotLazy,
-    compile_bytecode,
-    copy,
-    interpreters,
     inward,
     late,
     lazy,
-    pins_for,
     plain_dicts,
-    strip,
-    trim_endpoints,
 )
 
 REQUIREMENTS = """\

@@ -4,9 +4,9 @@ A sandbox is used by the coordinates that its creation returned, so that a warm 
 nothing. The SDK offers no public way to do so; `_attached` is the one place that knows how, and a test holds it
 against the installed version.
 
-The SDK takes a third of a cold start to import, and is needed for the control plane and for files, not for runs in
-a sandbox that there is. In the layer it is a lazy package (layers/build.py): what is named `e2b.…` here is imported
-when a call needs it.
+The SDK takes a third of a cold start to import, and is needed for the control plane and for files, neither for runs
+in a sandbox that there is nor to list sandboxes (`e2b_listing.py`). In the layer it is a lazy package
+(layers/rewriting.py): what is named `e2b.…` here is imported when a call needs it.
 """
 
 import hmac
