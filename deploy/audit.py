@@ -7,7 +7,8 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-ROOT = Path(__file__).resolve().parent.parent
+from local.project import ROOT
+
 PIP_AUDIT = ROOT / ".envs" / "audit" / "bin" / "pip-audit"
 PINS = (
     "layers/dependencies/requirements.txt",

@@ -1,14 +1,10 @@
 """The list of sandboxes, which is asked for without E2B's SDK: over HTTP, and as the SDK would ask for it."""
 
-import contextlib
-import json
 import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import e2b
@@ -19,6 +15,7 @@ from sandkeeper.adapters import e2b_listing
 from sandkeeper.adapters.e2b import E2BAccount, E2BSandboxProvider
 from sandkeeper.errors import CapacityExhausted, NotConfigured, SandboxUnavailable
 from sandkeeper.ports import Listed, SandboxPage
+from tests.stand_in import Answer, Asked, answering
 
 KEY = "e2b_" + "0" * 40
 LISTED = {
@@ -41,61 +38,34 @@ class Plane:
     """E2B's control plane: answers as a test says, the last answer over and over, and keeps what it was asked."""
 
     url: str = ""
-    answers: deque[tuple[int, Any, dict[str, str]]] = field(default_factory=deque)
+    answers: deque[Answer] = field(default_factory=deque)
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     """Method, target and key of each request."""
     holds: threading.Event = field(default_factory=threading.Event)
     """Set unless requests are to wait."""
 
     def answer(self, status: int, body: object, **headers: str) -> None:
-        """Lets a coming request be answered so: with JSON, or with these bytes."""
-        self.answers.append((status, body, headers))
+        """Lets a coming request be answered so."""
+        self.answers.append(Answer(status, body, {name.replace("_", "-"): told for name, told in headers.items()}))
+
+    def respond(self, asked: Asked) -> Answer:
+        """Returns the answer to a request."""
+        self.asked.append((asked.method, asked.target, asked.headers.get("x-api-key")))
+        self.holds.wait(10)
+        return self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
 
     def queries(self) -> list[dict[str, list[str]]]:
         """Returns the parameters of each request."""
         return [parse_qs(urlsplit(target).query, strict_parsing=True) for _, target, _ in self.asked]
 
 
-@contextlib.contextmanager
-def serving(plane: Plane) -> Iterator[None]:
-    """Serves the control plane."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            plane.asked.append((self.command, self.path, self.headers["x-api-key"]))
-            plane.holds.wait(10)
-            status, body, headers = plane.answers.popleft() if len(plane.answers) > 1 else plane.answers[0]
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {**headers, "content-length": str(len(content))}.items():
-                self.send_header(name.replace("_", "-"), value)
-            with contextlib.suppress(OSError):  # its caller may have lost its patience
-                self.end_headers()
-                self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        plane.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield
-        finally:
-            plane.holds.set()
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture
 def plane() -> Iterator[Plane]:
     made = Plane()
     made.holds.set()
-    with serving(made):
+    with answering(made.respond) as made.url:
         yield made
+        made.holds.set()
 
 
 @pytest.fixture

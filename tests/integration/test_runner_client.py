@@ -2,13 +2,12 @@
 
 import json
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from sandkeeper.model import RunEnd, Stream
 from sandkeeper.ports import RunLost, RunUnknown, SandboxGone
 from sandkeeper.runs import Accepted, Cancelled, Ended, RunEvent, Started
 from tests.factories import context, order
+from tests.stand_in import listening
 
 WAIT = timedelta(seconds=5)
 LINES: list[dict[str, Any]] = [
@@ -139,15 +139,8 @@ def serving(sandbox: Sandbox) -> Iterator[None]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        sandbox.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as sandbox.url:
+        yield
 
 
 @pytest.fixture
