@@ -80,10 +80,6 @@ class Run:
             except OSError:
                 return time.time_ns()
 
-    def has_output(self) -> bool:
-        """Returns whether there is more to tell than that it was accepted and has started."""
-        return self.ended or len(self.events) > 2
-
     def wait_for_end(self, seconds: float) -> bool:
         """Returns whether the run has ended within this time."""
         with self.changed:

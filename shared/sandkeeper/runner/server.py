@@ -23,8 +23,6 @@ MAX_BODY_BYTES = 4_000_000
 IDLE_S = 120.0
 """How long a connection may wait for its next request, and a reader be slow."""
 KEEPALIVE_S = 5.0
-TOGETHER_S = 0.02
-"""For how long a run's beginning waits, to be told together with what it does first."""
 CANCEL_WAIT_S = 10.0
 SPARE_THREADS = 3
 
@@ -193,13 +191,9 @@ def _follow(request: Request, run: Run) -> None:
             left_s = until - time.monotonic()
             if left_s > 0 and not run.ended and len(run.events) <= sent:
                 run.changed.wait(min(left_s, KEEPALIVE_S))
-            if not sent:
-                run.changed.wait_for(run.has_output, max(0.0, min(left_s, TOGETHER_S)))
             new, is_last = run.events[sent:], run.ended or time.monotonic() >= until
-        # Each in a chunk of its own: what has come whole is heard, also where the connection breaks behind it.
-        lines = [*map(line_of, new)] or ([] if is_last else [b"\n"])
-        chunks = b"".join(b"%x\r\n%s\r\n" % (len(line), line) for line in lines)
-        request.send(chunks + b"0\r\n\r\n" * is_last)
+        body = b"".join(map(line_of, new)) or (b"" if is_last else b"\n")
+        request.send((b"%x\r\n%s\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n" * is_last)
         if is_last:
             return
         sent += len(new)
