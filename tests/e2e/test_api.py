@@ -1,15 +1,16 @@
 """The service over HTTP as a chat backend sees it: real sandboxes, the AWS emulator, the app that Lambda runs."""
 
 import base64
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx
+from e2b_code_interpreter import Sandbox
 
 from local.project import SAMPLE
 from sandkeeper_client import Sandkeeper
 from tests.e2e.conftest import Chat, Run, a_chat, texts
+from tests.sandbox_server import Server, eventually
 from tests.stack import RunningStack
 
 # ── Running code ────────────────────────────────────────────────────────────────────────────────────
@@ -104,25 +105,19 @@ def test_calls_at_once_on_one_chat_run_one_after_the_other(chat: Chat, run: Run)
     assert len({reply["sandboxId"] for reply in replies}) == 1
 
 
-def test_a_caller_may_refuse_to_wait(chat: Chat, run: Run) -> None:
-    run("1")
+def test_a_caller_may_refuse_to_wait(chat: Chat, run: Run, e2b: Server) -> None:
+    sandbox = Sandbox.connect(run("1")["sandboxId"], timeout=300, **e2b.sdk)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(run, "import time; open('begun', 'w').close(); time.sleep(3)")
-        refused = _first_refusal(chat)
+        slow = pool.submit(
+            run, "import os, time; open('begun', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)"
+        )
+        eventually(lambda: sandbox.files.exists("begun"))
+        refused = chat.execute("1", onBusy="reject")
+        sandbox.files.write("go", "")
         assert slow.result()["success"]
     assert refused.status_code == 409
     assert refused.json()["type"].endswith(":session-busy")
     assert int(refused.headers["retry-after"]) >= 1
-
-
-def _first_refusal(chat: Chat) -> httpx.Response:
-    """Returns the first reply that is not a success; there must be one while the slow run holds the session."""
-    deadline = time.monotonic() + 3
-    while True:
-        reply = chat.execute("1", onBusy="reject")
-        if reply.status_code != 200:
-            return reply
-        assert time.monotonic() < deadline, "no call was refused while another one ran"
 
 
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────────
