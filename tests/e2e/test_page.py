@@ -311,6 +311,8 @@ def test_what_one_tab_does_another_sees(tab: Tab, url: str) -> None:
     expect(other.output(1)).to_contain_text("from the first tab", timeout=PATIENCE_MS)
     tab.page.get_by_role("button", name="Text", exact=True).click()
     expect(other.cell(2)).to_be_visible()
+    for each in (tab, other):
+        expect(each.page.get_by_role("button", name="Untitled 2 cells")).to_be_visible()
 
 
 def test_all_can_be_done_with_keys_alone(tab: Tab) -> None:

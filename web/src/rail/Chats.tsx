@@ -1,3 +1,4 @@
+import { counted } from "../amounts";
 import { Icon } from "../Icon";
 import { make, refreshShelf, useNotebook } from "../state/notebook";
 import { attempt } from "../state/notices";
@@ -5,8 +6,11 @@ import { newChatId, usePlace } from "../state/place";
 
 /** Other notebooks of the chat, and other chats. */
 export function Chats() {
-  const { shelf, notebookId } = useNotebook();
+  const { shelf, notebookId, title, cells, phase } = useNotebook();
   const { chatId, recent, open } = usePlace();
+  // What the shelf says of the open notebook is as old as the shelf.
+  const live = phase === "open" ? { title, cellCount: cells.length } : {};
+  const books = shelf.map((each) => (each.notebookId === notebookId ? { ...each, ...live } : each));
   const create = async () => {
     const made = await make(chatId, `Untitled ${shelf.length + 1}`);
     await refreshShelf();
@@ -16,7 +20,7 @@ export function Chats() {
     <section aria-labelledby="notebooks-title">
       <h2 id="notebooks-title">Notebooks</h2>
       <ul className="list">
-        {shelf.map((each) => (
+        {books.map((each) => (
           <li key={each.notebookId}>
             <button
               type="button"
@@ -26,9 +30,7 @@ export function Chats() {
             >
               <Icon name="book" />
               <span className="name">{each.title}</span>
-              <span className="soft">
-                {each.cellCount} {each.cellCount === 1 ? "cell" : "cells"}
-              </span>
+              <span className="soft">{counted(each.cellCount, "cell")}</span>
             </button>
           </li>
         ))}
