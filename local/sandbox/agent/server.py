@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.server import Server
 
 from . import envd, orphans, relay
 from .access import Access
@@ -45,7 +46,7 @@ async def serve(options: Options) -> int:
     app = _ByPort(interpreter.create(access, contexts), daemon.app)
 
     server = _Server(
-        uvicorn.Config(
+        Config(
             app,
             log_config=None,
             access_log=False,
@@ -86,7 +87,7 @@ async def serve(options: Options) -> int:
             orphans.end()
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """Uvicorn without signal handlers: this module ends kernels first, then the sockets."""
 
     @contextlib.contextmanager
