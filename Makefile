@@ -33,7 +33,7 @@ endef
 	$(call environment,.venv,$<)
 .venv/.dev: requirements/dev.txt .venv/.run
 	$(call environment,.venv,$<)
-# Sandboxes can read this one only: what is not compiled here would be in each of them.
+# Sandboxes can only read this one: what is not compiled here would be compiled anew in each of them.
 .envs/kernel/.ready: requirements/kernel.txt | .envs/pip/.ready
 	$(call environment,.envs/kernel,$<)
 	@.envs/kernel/bin/python -m compileall -qq -j 0 -x '/tests/' .envs/kernel/lib
@@ -139,20 +139,23 @@ soak: ## Let 50 chats live with random faults for 30 minutes (MINUTES, CHATS)
 	$(call set-up,$(TOOLS))
 	@.venv/bin/python -m soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(CHATS),--chats $(CHATS))
 
-build: .venv/.run .envs/sam/.ready ## Build what sam deploy uploads
+build: ## Build what sam deploy uploads
+	$(call set-up,.venv/.run .envs/sam/.ready)
 	@SAM_CLI_TELEMETRY=0 PYTHON=$(CURDIR)/.venv/bin/python .envs/sam/bin/sam build
 
 # STAGE is an environment of samconfig.toml; STACK_NAME, and for keys TABLE, name another one than the stage's.
 ON_STAGE = --stage '$(or $(STAGE),default)' --stack '$(STACK_NAME)'
 
-deploy: .venv/.run .envs/sam/.ready ## Build and deploy (STAGE; E2B_API_KEY, if it is new; YES=1: do not ask)
+deploy: ## Build and deploy (STAGE; E2B_API_KEY, if it is new; YES=1: do not ask)
+	$(call set-up,.venv/.run .envs/sam/.ready)
 	@.venv/bin/python -m deploy deploy $(ON_STAGE) $(if $(YES),--yes)
 
 api-key: .venv/.run ## Give an API key (STAGE, OWNER, NAME), take one back (REVOKE), or list them
 	@.venv/bin/python -m deploy api-key $(ON_STAGE) --table '$(TABLE)' \
 	  --owner '$(OWNER)' --name '$(NAME)' --revoke '$(REVOKE)'
 
-destroy: .venv/.run .envs/sam/.ready ## Remove a stage (STAGE); DATA=delete: its data, too; YES=1: do not ask
+destroy: ## Remove a stage (STAGE); DATA=delete: its data, too; YES=1: do not ask
+	$(call set-up,.venv/.run .envs/sam/.ready)
 	@.venv/bin/python -m deploy destroy $(ON_STAGE) --data '$(or $(DATA),keep)' $(if $(YES),--yes)
 
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \

@@ -9,8 +9,8 @@ from e2b_code_interpreter import Sandbox
 
 from local.project import SAMPLE
 from sandkeeper_client import Sandkeeper
-from tests.e2e.conftest import Chat, Run, a_chat, texts
-from tests.sandbox_server import Server, eventually
+from tests.e2e.conftest import Chat, Run, a_chat, texts, wait_for
+from tests.sandbox_server import Server
 from tests.stack import RunningStack
 
 # ── Running code ────────────────────────────────────────────────────────────────────────────────────
@@ -106,14 +106,14 @@ def test_calls_at_once_on_one_chat_run_one_after_the_other(chat: Chat, run: Run)
 
 
 def test_a_caller_may_refuse_to_wait(chat: Chat, run: Run, e2b: Server) -> None:
-    sandbox = Sandbox.connect(run("1")["sandboxId"], timeout=300, **e2b.sdk)
+    sandbox_id = run("1")["sandboxId"]
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(
             run, "import os, time; open('begun', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)"
         )
-        eventually(lambda: sandbox.files.exists("begun"))
+        wait_for(e2b, sandbox_id, "begun")
         refused = chat.execute("1", onBusy="reject")
-        sandbox.files.write("go", "")
+        Sandbox.connect(sandbox_id, timeout=300, **e2b.sdk).files.write("go", "")
         assert slow.result()["success"]
     assert refused.status_code == 409
     assert refused.json()["type"].endswith(":session-busy")
